@@ -1,0 +1,81 @@
+"""The Flower ClientApp: routes messages to handlers and turns every failure into a reason code.
+
+Exception text never travels: Flower would send it to the server, paths included.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client import handlers
+from client.site import Site, open_site
+from protos.codec import WireError, refusal
+from protos.wire_pb2 import (
+    REASON_CONFIG,
+    REASON_DATA,
+    REASON_INTERNAL,
+    REASON_METHOD,
+    REASON_POLICY,
+    REASON_RELEASE,
+    Reason,
+)
+from socket_core.errors import ConfigError, DataError, MethodError, PolicyError, ReleaseError, SocketError
+
+log = logging.getLogger("socket_fl.client")
+
+REASONS: tuple[tuple[type[SocketError], Reason], ...] = (
+    (PolicyError, REASON_POLICY),
+    (ConfigError, REASON_CONFIG),
+    (DataError, REASON_DATA),
+    (ReleaseError, REASON_RELEASE),
+    (MethodError, REASON_METHOD),
+)
+
+app = ClientApp()
+
+
+def answer(handler: Callable[[Site, RecordDict], RecordDict], message: Message, context: Context) -> Message:
+    """Runs a handler; whatever goes wrong becomes a refusal with a code, and the details stay in the log here."""
+    name = ""
+    try:
+        site = open_site(context)
+        name = site.name
+        return Message(handler(site, message.content), reply_to=message)
+    except WireError as error:
+        log.warning("request refused: %s", error)
+        reason = error.reason
+    except SocketError as error:
+        log.warning("request refused: %s", error)
+        reason = next((code for kind, code in REASONS if isinstance(error, kind)), REASON_INTERNAL)
+    except Exception:
+        log.exception("request failed")
+        reason = REASON_INTERNAL
+    return Message(refusal(name, reason), reply_to=message)
+
+
+@app.query("enrol")
+def enrol(message: Message, context: Context) -> Message:
+    """Who are you, and do you hold this release?"""
+    return answer(handlers.enrol, message, context)
+
+
+@app.query("release")
+def release(message: Message, context: Context) -> Message:
+    """Here is a release: check and keep it."""
+    return answer(handlers.receive_release, message, context)
+
+
+@app.train("round")
+def train(message: Message, context: Context) -> Message:
+    """Adapt for one round."""
+    return answer(handlers.train_round, message, context)
+
+
+@app.evaluate("round")
+def evaluate(message: Message, context: Context) -> Message:
+    """Test these parameters under your own BatchNorm."""
+    return answer(handlers.evaluate_round, message, context)

@@ -1,0 +1,166 @@
+"""What a site does with each kind of request: plain functions from a site and a message to records."""
+
+from __future__ import annotations
+
+import torch
+from flwr.app import RecordDict
+
+from client import policy
+from client.egress import seal
+from client.site import Site
+from protos.codec import arrays_of, decode, encode, sha256, specs_to_proto
+from protos.wire_pb2 import Enrolment, EnrolRequest, Evaluation, ReleaseFiles, RoundRequest, Update
+from socket_core.batchnorm import Moments, running_moments, set_running_moments
+from socket_core.config import Experiment, parse_experiment_json
+from socket_core.data.loader import Preprocessing
+from socket_core.engine import Segment, adapt, pick_device
+from socket_core.errors import ReleaseError
+from socket_core.evaluation import evaluate
+from socket_core.exchange import (
+    Flat,
+    batchnorm_specs,
+    batchnorm_state,
+    flatten,
+    length,
+    load_batchnorm_state,
+    load_flat,
+    parameters_of,
+    travelling_specs,
+    unflatten,
+)
+from socket_core.methods import METHODS
+from socket_core.models import Network
+from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS, Release, read_release, unpack_release
+
+
+def enrol(site: Site, records: RecordDict) -> RecordDict:
+    """Answers with the site's name, its modality and whether it holds the release."""
+    request = decode(records, EnrolRequest)
+    try:
+        find_release(site, request.release_digest)
+        held = True
+    except ReleaseError:
+        held = False
+    answer = Enrolment(site=site.name, modality=site.modality, has_release=held)
+    return seal(encode(answer), site.journal)
+
+
+def receive_release(site: Site, records: RecordDict) -> RecordDict:
+    """Checks a release against the pinned key and keeps it."""
+    files = decode(records, ReleaseFiles)
+    record = records.array_records.get("arrays")
+    size = record["weights"].shape[0] if record is not None and "weights" in record else 0
+    weights = arrays_of(records, {"weights": ("uint8", size)})["weights"]
+    content = {MANIFEST: files.manifest, SIGNATURE: files.signature, WEIGHTS: weights.tobytes()}
+    unpack_release(content, site.store.releases, site.owner_key)
+    answer = Enrolment(site=site.name, modality=site.modality, has_release=True)
+    return seal(encode(answer), site.journal)
+
+
+def find_release(site: Site, digest: str) -> Release:
+    """The cached release of that digest, checked again against the pinned key.
+
+    Raises:
+        ReleaseError: If it is not there, damaged, or not what the digest says.
+    """
+    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
+        raise ReleaseError("the release digest is not a sha256", where="release_digest")
+    release = read_release(site.store.releases / digest, site.owner_key)
+    if release.info.digest != digest:
+        raise ReleaseError("the cached release has another digest", where=digest)
+    return release
+
+
+def train_round(site: Site, records: RecordDict) -> RecordDict:
+    """One round of adaptation; answers with the change of the travelling parameters."""
+    job = _Round(site, records, trained=False)
+    segment = Segment(site.name, job.request.round, job.experiment.federation.steps, job.request.rounds, job.fresh)
+    labels = site.reporting.tr_labels if _is_oracle(job.experiment) and site.reporting is not None else None
+    adapt(job.network, job.release.network(), site.data, job.experiment, segment, labels=labels)
+    job.network.cpu()
+    if job.policy == "local":
+        site.store.save_batchnorm(job.request.experiment, job.request.round, batchnorm_state(job.network))
+    delta = flatten(parameters_of(job.network), job.specs) - job.parameters
+    arrays = {"delta": delta}
+    if job.bn_specs:
+        moments = running_moments(job.network, len(site.data.tr))
+        arrays["bn_mean"] = flatten({name: m.mean for name, m in moments.items()}, job.bn_specs)
+        arrays["bn_var"] = flatten({name: m.var for name, m in moments.items()}, job.bn_specs)
+    answer = Update(
+        experiment=job.request.experiment,
+        site=site.name,
+        round=job.request.round,
+        tensors=specs_to_proto(job.specs),
+        batchnorm=specs_to_proto(job.bn_specs),
+        examples=len(site.data.tr),
+        delta_sha256=sha256(delta),
+    )
+    return seal(encode(answer, arrays), site.journal, pooled=job.policy == "pooled")
+
+
+def evaluate_round(site: Site, records: RecordDict) -> RecordDict:
+    """Confusion counts of the parameters sent, under the site's own BatchNorm where that is local."""
+    job = _Round(site, records, trained=True)
+    answer = Evaluation(experiment=job.request.experiment, site=site.name, round=job.request.round)
+    if site.policy.send_confusion and site.reporting is not None:
+        network = job.network.to(pick_device(job.experiment.device))
+        prep, classes = Preprocessing.of(job.experiment.data), len(job.release.info.classes)
+        for counts, data in (
+            (answer.held_out, site.reporting.held_out),
+            (answer.transductive, site.reporting.transductive(site.data)),
+        ):
+            counts.extend(evaluate(network, data, prep, classes).reshape(-1).tolist())
+    return seal(encode(answer), site.journal)
+
+
+class _Round:
+    """A request for a round, checked against policy and release, and the network as it stands for it.
+
+    Args:
+        site: The site.
+        records: The message.
+        trained: Whether the site has trained this round already: evaluating round r uses its BatchNorm state
+            after r, training r goes on from the one after r - 1.
+    """
+
+    def __init__(self, site: Site, records: RecordDict, *, trained: bool) -> None:
+        self.request = decode(records, RoundRequest)
+        self._batchnorm_round = self.request.round if trained else self.request.round - 1
+        self.experiment = parse_experiment_json(self.request.experiment_json, where="request")
+        policy.check(site.policy, self.experiment, self.request.rounds)
+        torch.set_num_threads(self.experiment.threads)
+        self.release = find_release(site, self.request.release_digest)
+        self.policy = self.experiment.federation.bn_policy
+        self.network: Network = self.release.network()
+        self.specs = travelling_specs(self.network, self.policy)
+        self.bn_specs = batchnorm_specs(self.network, self.policy)
+        arrays = self._arrays(records)
+        self.parameters = arrays["parameters"]
+        load_flat(self.network, self.parameters, self.specs)
+        self.fresh = self._load_batchnorm(site, arrays)
+
+    def _arrays(self, records: RecordDict) -> dict[str, Flat]:
+        expected = {"parameters": ("float32", length(self.specs))}
+        record = records.array_records.get("arrays")
+        if self.bn_specs and record is not None and "bn_mean" in record:
+            size = length(self.bn_specs)
+            expected |= {"bn_mean": ("float32", size), "bn_var": ("float32", size)}
+        return {name: a.astype("float32", copy=False) for name, a in arrays_of(records, expected).items()}
+
+    def _load_batchnorm(self, site: Site, arrays: dict[str, Flat]) -> bool:
+        """Puts BatchNorm in place by policy; True if it is still the source's."""
+        if self.policy == "local":
+            # A file of a later round may lie there when a server resumes and asks for a round again: it is not read.
+            state = site.store.load_batchnorm(self.request.experiment, self._batchnorm_round)
+            if state is not None:
+                load_batchnorm_state(self.network, state)
+            return state is None
+        if "bn_mean" in arrays:
+            means, variances = (unflatten(arrays[name], self.bn_specs) for name in ("bn_mean", "bn_var"))
+            set_running_moments(self.network, {k: Moments(1, means[k], variances[k]) for k in means})
+            return False
+        return True
+
+
+def _is_oracle(experiment: Experiment) -> bool:
+    return METHODS[experiment.method.name].oracle

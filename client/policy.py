@@ -1,0 +1,52 @@
+"""What a site allows, whatever a run asks for. Read from the site's own disk only."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from socket_core.config import BnPolicy, Experiment, MethodName, Section
+from socket_core.errors import PolicyError
+
+
+class SitePolicy(Section):
+    """Limits that a run can only stay within.
+
+    ``pooled`` BatchNorm is off by default: it sends statistics of the site's images.
+    """
+
+    methods: tuple[MethodName, ...] = ("unadapted", "adabn", "shot", "socket")
+    bn_policies: tuple[BnPolicy, ...] = ("local", "source")
+    max_rounds: int = Field(1000, ge=1)
+    max_steps: int = Field(100_000, ge=1, description="optimiser steps in one round")
+    send_confusion: bool = Field(False, description="may confusion counts on the site's labelled images leave?")
+
+
+SIMULATION = SitePolicy(
+    methods=("unadapted", "adabn", "shot", "socket", "oracle"),
+    bn_policies=("local", "source", "pooled"),
+    send_confusion=True,
+)
+"""The policy of simulated sites, whose images are nobody's secret."""
+
+
+def check(policy: SitePolicy, experiment: Experiment, rounds: int) -> None:
+    """Refuses what the policy forbids.
+
+    Raises:
+        PolicyError: Naming the policy's key.
+    """
+    federation, method = experiment.federation, experiment.method.name
+    if method not in policy.methods:
+        raise _refused(f"method {method!r}, allowed: {', '.join(policy.methods)}", "methods")
+    if federation.bn_policy not in policy.bn_policies:
+        raise _refused(f"bn_policy {federation.bn_policy!r}, allowed: {', '.join(policy.bn_policies)}", "bn_policies")
+    if rounds > policy.max_rounds:
+        raise _refused(f"{rounds} rounds, at most {policy.max_rounds}", "max_rounds")
+    if federation.steps > policy.max_steps:
+        raise _refused(f"{federation.steps} steps a round, at most {policy.max_steps}", "max_steps")
+
+
+def _refused(what: str, key: str) -> PolicyError:
+    return PolicyError(
+        f"the run asks for {what}", where=f"policy.{key}", remedy="the site's operator can change site.yaml"
+    )

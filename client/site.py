@@ -1,0 +1,183 @@
+"""Who a site is and what it holds, from its own disk when deployed, from the experiment when simulated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from flwr.app import Context
+from pydantic import Field, ValidationError
+
+from client.policy import SIMULATION, SitePolicy
+from client.store import SiteStore
+from socket_core.config import Experiment, Section
+from socket_core.data.catalogue import load_task, site_name, split_task
+from socket_core.data.decode import check_pair_sizes, decode_many, full_scale_for
+from socket_core.data.types import Images, Index, Labelled, Modality, Pairs, SiteData
+from socket_core.errors import ConfigError, DataError
+from socket_core.keys import load_public_key
+from socket_core.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """Labels that exist in simulation only, for reports and for the oracle."""
+
+    tr_labels: Index
+    held_out: Labelled
+
+    def transductive(self, data: SiteData) -> Labelled:
+        """The site's own TR images with their labels: the papers' test set."""
+        return Labelled(data.tr, self.tr_labels)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site.
+
+    Attributes:
+        name: Stable name; random draws and files are keyed by it, never by Flower's node id.
+        modality: Of its target images.
+        data: Unlabelled TR images and TI pairs.
+        policy: What it allows.
+        owner_key: The model owner's key that it pins.
+        store: Its folder.
+        reporting: Labels, in simulation.
+    """
+
+    name: str
+    modality: Modality
+    data: SiteData
+    policy: SitePolicy
+    owner_key: Ed25519PublicKey
+    store: SiteStore
+    reporting: Reporting | None = None
+
+    @property
+    def journal(self) -> Path:
+        """Journal of what left."""
+        return self.store.home / "egress.jsonl"
+
+
+class SiteFile(Section):
+    """``site.yaml``: all that a deployed site needs to know. Paths are absolute."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    modality: Modality = "depth"
+    owner_key: Path = Field(description="the owner's public key, received out of band")
+    home: Path = Field(description="releases, BatchNorm state and the egress journal go here")
+    tr: Path = Field(description="folder of unlabelled task-relevant target images")
+    ti_rgb: Path = Field(description="folder of the RGB halves of the task-irrelevant pairs")
+    ti_target: Path = Field(description="folder of the target halves, same file names but for the ending")
+    size: int = Field(ge=16, le=1024, description="side that images are resized to, pixels")
+    full_scale: float | None = Field(None, gt=0, description="pixel value that becomes 1.0; needed for 16-bit")
+    policy: SitePolicy = SitePolicy()
+
+
+def open_site(context: Context) -> Site:
+    """The site that this Flower node is.
+
+    Raises:
+        ConfigError: If the node's configuration names neither a site file nor a partition.
+        DataError: If the site's images cannot be used.
+    """
+    node = context.node_config
+    if "site-config" in node:
+        return open_deployed(Path(str(node["site-config"])))
+    if "partition-id" in node and "num-partitions" in node:
+        run = RunConfig.of(context.run_config)
+        return open_simulated(
+            run.experiment(), int(str(node["partition-id"])), int(str(node["num-partitions"])), run.home, run.cache
+        )
+    raise ConfigError(
+        "the node says neither which site it is nor which partition",
+        where="--node-config",
+        remedy="start it with --node-config 'site-config=\"/absolute/path/site.yaml\"'",
+    )
+
+
+def open_simulated(experiment: Experiment, index: int, sites: int, home: Path, cache: Path) -> Site:
+    """Site ``index`` of ``sites``; its images are its share of the experiment's data.
+
+    It pins the key in the run's own folder: a simulation shows that signatures are checked, not that a key
+    was exchanged safely.
+    """
+    task = load_task(experiment.data, cache=cache)
+    share = split_task(task, experiment, sites)[index]
+    name = site_name(index)
+    return Site(
+        name=name,
+        modality=experiment.data.modality,
+        data=share.data,
+        policy=SIMULATION,
+        owner_key=load_public_key(home / "keys" / "owner.pub.pem"),
+        store=SiteStore(home / "sites" / name),
+        reporting=Reporting(share.tr_labels, task.target_test),
+    )
+
+
+def open_deployed(path: Path) -> Site:
+    """The site that ``site.yaml`` describes.
+
+    Raises:
+        ConfigError: If the file is missing or a key is wrong.
+        DataError: If images are missing, unreadable or not paired.
+    """
+    file = read_site_file(path)
+    cache = file.home / "cache"
+    tr = _images(_files(file.tr, "tr"), file, cache)
+    rgb_files, target_files = _paired(file)
+    check_pair_sizes(list(zip(rgb_files, target_files, strict=True)))
+    rgb = Images(decode_many(rgb_files, "rgb", file.size, cache=cache), 255.0)
+    return Site(
+        name=file.name,
+        modality=file.modality,
+        data=SiteData(tr, Pairs(rgb, _images(target_files, file, cache))),
+        policy=file.policy,
+        owner_key=load_public_key(file.owner_key),
+        store=SiteStore(file.home),
+    )
+
+
+def read_site_file(path: Path) -> SiteFile:
+    """Reads and validates ``site.yaml``."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return SiteFile.model_validate(raw, strict=False)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read it ({error.strerror})", where=str(path), remedy="give an existing file"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", where=str(path), remedy="fix the line named") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"key {key!r}: {first['msg']}", where=str(path), remedy="see docs/deploy.md") from None
+
+
+def _images(files: list[Path], site: SiteFile, cache: Path) -> Images:
+    pixels = decode_many(files, site.modality, site.size, cache=cache)
+    return Images(pixels, full_scale_for(pixels, site.full_scale))
+
+
+def _files(folder: Path, key: str) -> list[Path]:
+    files = (
+        sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")) if folder.is_dir() else []
+    )
+    if not files:
+        raise DataError("no image found", where=f"{key}: {folder}", remedy="put images there or correct the path")
+    return files
+
+
+def _paired(site: SiteFile) -> tuple[list[Path], list[Path]]:
+    def by_name(folder: Path, key: str) -> dict[str, Path]:
+        return {str(p.relative_to(folder).with_suffix("")): p for p in _files(folder, key)}
+
+    rgb, target = by_name(site.ti_rgb, "ti_rgb"), by_name(site.ti_target, "ti_target")
+    if alone := sorted(rgb.keys() ^ target.keys()):
+        half = rgb.get(alone[0]) or target[alone[0]]
+        raise DataError("its other half is missing", where=str(half), remedy="add the other half or remove this file")
+    return [rgb[k] for k in sorted(rgb)], [target[k] for k in sorted(rgb)]

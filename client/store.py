@@ -1,0 +1,65 @@
+"""What a site keeps on its own disk: checked releases, and its own BatchNorm state of each job and round.
+
+Deployed, every message is a new process, and a resumed job is a new Flower run: only files survive both.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from socket_core.files import write_atomically
+
+KEEP = 3
+"""Rounds kept: the server may resume from the round before its newest checkpoint."""
+
+
+class SiteStore:
+    """One site's folder.
+
+    Args:
+        home: The folder; made when something is written.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    @property
+    def releases(self) -> Path:
+        """Releases by digest."""
+        return self.home / "releases"
+
+    def save_batchnorm(self, experiment: str, round_: int, state: dict[str, Tensor]) -> None:
+        """Keeps the state after ``round_`` and drops what no resume can ask for."""
+        folder = self._folder(experiment)
+        write_atomically(folder / f"round-{round_:05d}.safetensors", save(state))
+        for old in sorted(folder.glob("round-*.safetensors")):
+            if _round(old) <= round_ - KEEP:
+                old.unlink()
+
+    def load_batchnorm(self, experiment: str, round_: int) -> dict[str, Tensor] | None:
+        """The newest state of this job up to and with ``round_``, or None.
+
+        A file that cannot be read counts as absent: the next older one is taken.
+        """
+        for path in sorted(self._folder(experiment).glob("round-*.safetensors"), reverse=True):
+            if _round(path) <= round_:
+                try:
+                    return load(path.read_bytes())
+                except (SafetensorError, OSError):
+                    continue
+        return None
+
+    def _folder(self, experiment: str) -> Path:
+        # The name comes over the wire: it must not choose where a file is written.
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", experiment):
+            raise ValueError("experiment name is not a plain word")
+        return self.home / "jobs" / experiment
+
+
+def _round(path: Path) -> int:
+    return int(path.stem.removeprefix("round-"))

@@ -1,0 +1,1 @@
+"""The wire: versioned payloads and their code."""

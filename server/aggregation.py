@@ -1,0 +1,72 @@
+"""From screened updates to the next global state: pure functions, reproducible to the bit.
+
+Updates are summed in site-name order in float64, so that the order of replies does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from server.state import PooledBatchNorm, ServerState
+from socket_core.batchnorm import Moments, pool_moments
+from socket_core.exchange import Flat
+
+
+@dataclass(frozen=True)
+class SiteUpdate:
+    """One site's screened answer to a round.
+
+    Attributes:
+        site: Stable name.
+        examples: Task-relevant images that the site says it has.
+        delta: Flat change of the travelling parameters.
+        batchnorm: Flat running statistics, with ``bn_policy: pooled`` only.
+    """
+
+    site: str
+    examples: int
+    delta: Flat
+    batchnorm: PooledBatchNorm | None = None
+
+
+def weights_of(updates: Sequence[SiteUpdate], weighting: Literal["examples", "equal"]) -> list[float]:
+    """Weights that sum to 1, by examples (FedAvg, McMahan et al., 2017) or equal."""
+    counts = [float(u.examples) if weighting == "examples" else 1.0 for u in updates]
+    total = sum(counts)
+    return [c / total for c in counts]
+
+
+def fedavg(deltas: Sequence[Flat], weights: Sequence[float]) -> Flat:
+    """``sum_i w_i delta_i`` in the order given, accumulated in float64."""
+    total = np.zeros(deltas[0].shape, dtype=np.float64)
+    for delta, weight in zip(deltas, weights, strict=True):
+        total += weight * delta.astype(np.float64)
+    return total.astype(np.float32)
+
+
+def pool_batchnorm(updates: Sequence[SiteUpdate]) -> PooledBatchNorm | None:
+    """Running statistics as if the sites' images were one set; None unless every update has them."""
+    parts = [(u.examples, u.batchnorm) for u in updates if u.batchnorm is not None]
+    if not parts or len(parts) != len(updates):
+        return None
+    moments = [Moments(n, torch.from_numpy(bn.mean), torch.from_numpy(bn.var)) for n, bn in parts]
+    pooled = pool_moments(moments)
+    return PooledBatchNorm(pooled.mean.numpy(), pooled.var.numpy())
+
+
+def apply(state: ServerState, updates: Sequence[SiteUpdate], weighting: Literal["examples", "equal"]) -> ServerState:
+    """The state after one more round.
+
+    Args:
+        state: The state before it.
+        updates: Screened updates of that round, in any order, at least one.
+        weighting: How sites count.
+    """
+    ordered = sorted(updates, key=lambda u: u.site)
+    delta = fedavg([u.delta for u in ordered], weights_of(ordered, weighting))
+    return ServerState(state.experiment, state.round + 1, state.parameters + delta, pool_batchnorm(ordered))

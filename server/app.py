@@ -1,0 +1,60 @@
+"""The Flower ServerApp: makes sure of a release, then runs the rounds."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from server import rounds
+from server.owner import ensure_release
+from socket_core.config import Experiment
+from socket_core.keys import load_public_key
+from socket_core.release import read_release
+from socket_core.run_config import RunConfig
+
+log = logging.getLogger("flwr")
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Runs the experiment that the run configuration names."""
+    run = RunConfig.of(context.run_config)
+    experiment = run.experiment()
+    torch.set_num_threads(experiment.threads)
+    folder = ensure_release(experiment, run.home, run.cache, say=log.info)
+    release = read_release(folder, load_public_key(run.home / "keys" / "owner.pub.pem"))
+    home = job_folder(run.home, experiment)
+    log.info("writing to %s", home)
+    rounds.run(grid, rounds.Job(experiment, release, folder, home, run.resume), observe=_log_step)
+
+
+def job_folder(home: Path, experiment: Experiment) -> Path:
+    """Where a federated job writes, below the run's home."""
+    return home / f"{experiment.method.name}-seed{experiment.seed}" / "federated"
+
+
+def _log_step(step: str, facts: dict[str, Any]) -> None:
+    if step == "enrolled":
+        log.info("sites: %s%s", ", ".join(facts["sites"]), _reasons(facts["refused"]))
+    elif step == "round closed":
+        accuracy = facts.get("held_out", {}).get("mean")
+        shown = f", held-out accuracy {accuracy:.1%}" if accuracy is not None else ""
+        log.info(
+            "round %d: %d sites, %.1f s%s%s",
+            facts["round"],
+            len(facts["sites"]),
+            facts["train_seconds"],
+            shown,
+            _reasons(facts["refused"]),
+        )
+
+
+def _reasons(refused: Any) -> str:
+    return f"; left out: {refused}" if refused else ""

@@ -1,0 +1,103 @@
+"""Atomic checkpoints of the server's state: a file is either whole or not there.
+
+A checkpoint is one safetensors file, written beside its place, synced, then renamed. Its metadata hold what
+a resumed job must agree on: schema, experiment digest and release.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from server.state import PooledBatchNorm, ServerState
+from socket_core.errors import FederationError
+from socket_core.files import write_atomically
+
+SCHEMA_VERSION = 1
+KEEP = 2
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint belongs to; a job resumes only from one that agrees."""
+
+    experiment_digest: str
+    release_digest: str
+
+
+def save_checkpoint(folder: Path, state: ServerState, identity: Identity, record: dict[str, Any]) -> Path:
+    """Writes the checkpoint of a round and drops all but the newest two.
+
+    Args:
+        folder: Where checkpoints of this job lie.
+        state: The state after the round.
+        identity: What it belongs to.
+        record: The round's metrics, kept until they are in ``rounds.jsonl``.
+    """
+    tensors = {"parameters": state.parameters}
+    if state.batchnorm is not None:
+        tensors |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
+    metadata = {
+        "schema_version": str(SCHEMA_VERSION),
+        "experiment": state.experiment,
+        "round": str(state.round),
+        "experiment_digest": identity.experiment_digest,
+        "release_digest": identity.release_digest,
+        "record": json.dumps(record),
+    }
+    path = folder / f"round-{state.round:05d}.safetensors"
+    write_atomically(path, save(tensors, metadata))
+    for old in sorted(folder.glob("round-*.safetensors"))[:-KEEP]:
+        old.unlink()
+    return path
+
+
+def load_newest(folder: Path, identity: Identity) -> tuple[ServerState, dict[str, Any]] | None:
+    """State and round record of the newest checkpoint, or None if there is none.
+
+    Raises:
+        FederationError: If it is damaged, or belongs to another experiment, release or schema.
+    """
+    files = sorted(folder.glob("round-*.safetensors"))
+    if not files:
+        return None
+    path = files[-1]
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        found = Identity(metadata["experiment_digest"], metadata["release_digest"])
+        schema, record = int(metadata["schema_version"]), json.loads(metadata["record"])
+        round_, experiment = int(metadata["round"]), metadata["experiment"]
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise FederationError(
+            f"the checkpoint cannot be read ({type(error).__name__})",
+            where=str(path),
+            remedy="remove this file to go on from the one before it",
+        ) from None
+    if schema != SCHEMA_VERSION:
+        raise FederationError(f"checkpoint schema {schema}, this build reads {SCHEMA_VERSION}", where=str(path))
+    if found != identity:
+        what = "experiment" if found.experiment_digest != identity.experiment_digest else "release"
+        raise FederationError(
+            f"the checkpoint belongs to another {what}",
+            where=str(path),
+            remedy=f"resume with the {what} that it was made with, or start in another folder",
+        )
+    pooled = PooledBatchNorm(tensors["bn_mean"], tensors["bn_var"]) if "bn_mean" in tensors else None
+    return ServerState(experiment, round_, tensors["parameters"].astype(np.float32), pooled), record
+
+
+def newest_round(folder: Path, identity: Identity) -> int | None:
+    """Round of the newest checkpoint, or None if there is none or it is of another job or unreadable."""
+    try:
+        newest = load_newest(folder, identity)
+    except FederationError:
+        return None
+    return newest[0].round if newest is not None else None

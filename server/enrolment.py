@@ -1,0 +1,127 @@
+"""Who takes part: sites answer under a stable name and receive the release once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from protos.codec import ENROL, RELEASE, WireError, decode, encode, kind_of
+from protos.wire_pb2 import Enrolment, EnrolRequest, Reason, Refusal, ReleaseFiles
+from server.messaging import exchange
+from socket_core.errors import FederationError
+from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS
+
+SETTLE_SECONDS = 5.0
+"""With a quorum but not all sites there, how long to wait for one more."""
+
+
+@dataclass
+class Roll:
+    """Sites by Flower node id, and why others are not among them.
+
+    Attributes:
+        sites: Name of each node that enrolled and holds the release.
+        refused: Reason by node id.
+    """
+
+    sites: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+def wait_for_nodes(grid: Grid, *, expected: int, quorum: int, seconds: float) -> list[int]:
+    """Node ids, once all expected are there, or a quorum and no newcomer for a while.
+
+    Raises:
+        FederationError: If there is no quorum in time.
+    """
+    end, last_change, nodes = time.monotonic() + seconds, time.monotonic(), list[int]()
+    while True:
+        now = sorted(grid.get_node_ids())
+        if now != nodes:
+            nodes, last_change = now, time.monotonic()
+        settled = len(nodes) >= quorum and time.monotonic() - last_change > SETTLE_SECONDS
+        if len(nodes) >= expected or settled:
+            return nodes
+        if time.monotonic() > end:
+            raise FederationError(
+                f"{len(nodes)} sites after {seconds:.0f} s, the quorum is {quorum}",
+                where="federation.quorum",
+                remedy="start more sites, check their connection, or lower the quorum",
+            )
+        time.sleep(0.2)
+
+
+def enrol(
+    grid: Grid,
+    roll: Roll,
+    nodes: list[int],
+    *,
+    experiment: str,
+    release_digest: str,
+    release_files: Callable[[], dict[str, bytes]],
+    deadline_seconds: float,
+) -> int:
+    """Asks newcomers who they are and gives the release to those who lack it.
+
+    Args:
+        grid: Flower's grid.
+        roll: Updated in place.
+        nodes: All nodes online now; those on the roll are not asked again.
+        experiment: Name of the job.
+        release_digest: Digest of the release.
+        release_files: Reads the release's files; called only if a site lacks them.
+        deadline_seconds: For each of the two exchanges.
+
+    Returns:
+        Bytes of payloads sent and received.
+    """
+    newcomers = [n for n in nodes if n not in roll.sites and n not in roll.refused]
+    if not newcomers:
+        return 0
+    ask = encode(EnrolRequest(experiment=experiment, release_digest=release_digest))
+    replies = exchange(grid, dict.fromkeys(newcomers, ask), ENROL, group="enrol", deadline_seconds=deadline_seconds)
+    answers = _admit(roll, replies)
+    lacking = [node for node, enrolment in answers.items() if not enrolment.has_release]
+    if not lacking:
+        return 0
+    files = release_files()
+    content = _release_message(files)
+    sent = exchange(grid, dict.fromkeys(lacking, content), RELEASE, group="release", deadline_seconds=deadline_seconds)
+    for node in lacking:
+        roll.sites.pop(node)
+    _admit(roll, sent)
+    return len(lacking) * sum(len(data) for data in files.values())
+
+
+def _admit(roll: Roll, replies: dict[int, Message | None]) -> dict[int, Enrolment]:
+    """Puts those who answered on the roll; a name that is taken is refused to the second who claims it."""
+    answers = {}
+    for node, reply in sorted(replies.items()):
+        if reply is None or reply.has_error():
+            roll.refused[node] = "no_reply" if reply is None else "site_error"
+            continue
+        try:
+            if kind_of(reply.content) == "Refusal":
+                refusal = decode(reply.content, Refusal)
+                roll.refused[node] = Reason.Name(refusal.reason).removeprefix("REASON_").lower()
+                continue
+            enrolment = decode(reply.content, Enrolment)
+        except WireError as error:
+            roll.refused[node] = f"malformed: {error}"
+            continue
+        if not enrolment.site or len(enrolment.site) > 64 or enrolment.site in roll.sites.values():
+            roll.refused[node] = "duplicate_site"
+            continue
+        roll.sites[node] = enrolment.site
+        answers[node] = enrolment
+    return answers
+
+
+def _release_message(files: dict[str, bytes]) -> RecordDict:
+    payload = ReleaseFiles(manifest=files[MANIFEST], signature=files[SIGNATURE])
+    return encode(payload, {"weights": np.frombuffer(files[WEIGHTS], dtype=np.uint8)})

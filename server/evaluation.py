@@ -1,0 +1,79 @@
+"""Federated evaluation: each site tests the new parameters under its own BatchNorm and sends counts.
+
+Only where sites hold labelled held-out target images, which is to say in simulation, or at a site whose
+policy allows it. What a federated model scores is the mean over sites, with the worst site beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from protos.codec import EVALUATE, WireError, decode, size_of
+from protos.wire_pb2 import Evaluation, RoundRequest
+from server.enrolment import Roll
+from server.messaging import exchange
+from socket_core.config import Experiment
+from socket_core.evaluation import scores
+
+
+def evaluate_round(grid: Grid, experiment: Experiment, roll: Roll, request: RecordDict, rounds: int) -> dict[str, Any]:
+    """Evaluates the state in ``request`` at all sites, if this round is due.
+
+    Returns:
+        Counts by site under "held_out" and "transductive", and accuracies; empty if not due.
+    """
+    round_ = decode(request, RoundRequest).round
+    every = experiment.federation.evaluate_every
+    if round_ != rounds and (every == 0 or round_ % every):
+        return {}
+    replies = exchange(
+        grid,
+        dict.fromkeys(roll.sites, request),
+        EVALUATE,
+        group=str(round_),
+        deadline_seconds=experiment.federation.deadline_seconds,
+    )
+    held_out, transductive = {}, {}
+    for node, reply in sorted(replies.items()):
+        answer = _read(reply, roll.sites[node], round_)
+        if answer is not None:
+            held_out[roll.sites[node]] = list(answer.held_out)
+            transductive[roll.sites[node]] = list(answer.transductive)
+    return {
+        "held_out": summary(held_out),
+        "transductive": summary(transductive),
+        "evaluation_bytes": size_of(request) * len(replies),
+    }
+
+
+def summary(counts: dict[str, list[int]]) -> dict[str, Any]:
+    """Mean and worst accuracy over sites, from flat confusion counts by site; empty sites are left out."""
+    tables = {site: np.array(c).reshape(round(len(c) ** 0.5), -1) for site, c in sorted(counts.items()) if sum(c)}
+    if not tables:
+        return {}
+    by_site = {site: scores(table) for site, table in tables.items()}
+    accuracies = [s.accuracy for s in by_site.values()]
+    return {
+        "mean": float(np.mean(accuracies)),
+        "worst": min(accuracies),
+        "by_site": {site: s.accuracy for site, s in by_site.items()},
+        "classes_predicted": {site: s.classes_predicted for site, s in by_site.items()},
+        "collapsed": sorted(site for site, s in by_site.items() if s.collapsed),
+        "confusion": {site: table.tolist() for site, table in tables.items()},
+    }
+
+
+def _read(reply: Message | None, site: str, round_: int) -> Evaluation | None:
+    """A well-formed evaluation of that site and round, else None: metrics never stop a run."""
+    if reply is None or not reply.has_content():
+        return None
+    try:
+        answer = decode(reply.content, Evaluation)
+    except WireError:
+        return None
+    square = all(round(len(c) ** 0.5) ** 2 == len(c) for c in (answer.held_out, answer.transductive))
+    return answer if square and answer.site == site and answer.round == round_ else None

@@ -1,0 +1,109 @@
+"""A Flower Grid in this process: the real ServerApp and ClientApp without Ray or network.
+
+Messages are copied on the way, so that neither side can share memory with the other. Nodes may
+be silenced, delayed or made to fail: this is what most federation tests and in-process comparisons run on.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from flwr.app import Context, Error, Message, Metadata, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+
+if TYPE_CHECKING:
+    from flwr.supercore.run import Run
+
+ClientCall = Callable[[Message, Context], Message | None]
+SERVER = 1
+
+
+class LocalGrid(Grid):
+    """Runs nodes one after another in this process.
+
+    Args:
+        app: The ClientApp, or any callable in its place; None as its result is a node that never answers.
+        contexts: Context of each node, by node id.
+    """
+
+    def __init__(self, app: ClientApp | ClientCall, contexts: Mapping[int, Context]) -> None:
+        self._app: ClientCall = app
+        self.contexts = dict(contexts)
+        self._numbers = itertools.count(1)
+        self._ready: dict[str, tuple[float, Message]] = {}
+
+    def set_run(self, run: Run) -> None:
+        """Not needed: there is one run."""
+
+    @property
+    def run(self) -> Run:
+        """Not available in process."""
+        raise RuntimeError("a LocalGrid has no run record")
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """A message from the server."""
+        metadata = Metadata(
+            run_id=1,
+            message_id=f"message-{next(self._numbers)}",
+            src_node_id=SERVER,
+            dst_node_id=dst_node_id,
+            reply_to_message_id="",
+            group_id=group_id,
+            created_at=time.time(),
+            ttl=ttl or 3600.0,
+            message_type=message_type,
+        )
+        return _with_metadata(metadata, content)
+
+    def get_node_ids(self) -> list[int]:
+        """All nodes."""
+        return list(self.contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Lets each node answer at once; the answers wait to be pulled."""
+        identifiers = []
+        for message in messages:
+            identifier = message.metadata.message_id
+            identifiers.append(identifier)
+            reply = self.deliver(message)
+            if reply is not None:
+                self._ready[identifier] = (time.monotonic() + self.delay(message), reply)
+        return identifiers
+
+    def deliver(self, message: Message) -> Message | None:
+        """One node's answer; an exception becomes Flower's error reply, as in a SuperNode."""
+        received = _with_metadata(message.metadata, copy.deepcopy(message.content))
+        try:
+            reply = self._app(received, self.contexts[message.metadata.dst_node_id])
+        except Exception:
+            return Message(Error(0, "client app error"), reply_to=message)
+        if reply is None or not reply.has_content():
+            return reply
+        return Message(copy.deepcopy(reply.content), reply_to=message)
+
+    def delay(self, message: Message) -> float:
+        """Seconds until the answer can be pulled; tests override it."""
+        return 0.0
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Answers that have arrived, last sent first: callers must not rely on an order."""
+        now = time.monotonic()
+        arrived = [i for i in message_ids if i in self._ready and self._ready[i][0] <= now]
+        return [self._ready.pop(i)[1] for i in reversed(arrived)]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """Not used: :func:`server.messaging.exchange` pushes and pulls."""
+        raise RuntimeError("use server.messaging.exchange")
+
+
+def _with_metadata(metadata: Metadata, content: RecordDict) -> Message:
+    # Outside a Flower run the documented constructors lack the run's identity; this one takes it as given.
+    make: Any = Message
+    return cast(Message, make(metadata=metadata, content=content))

@@ -1,0 +1,111 @@
+"""What the model owner does before a federation: keys, source training, the release."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from socket_core.config import Experiment
+from socket_core.data.catalogue import load_task
+from socket_core.data.types import TransferTask
+from socket_core.errors import ReleaseError
+from socket_core.keys import create_keypair, load_private_key, load_public_key
+from socket_core.release import ReleaseInfo, read_info, write_release
+from socket_core.source import SourceReport, train_source
+
+Say = Callable[[str], None]
+
+
+def ensure_keys(home: Path) -> tuple[Path, Path]:
+    """Paths of the owner's private and public key, which are made if neither is there."""
+    private, public = home / "keys" / "owner.key.pem", home / "keys" / "owner.pub.pem"
+    if not private.exists() and not public.exists():
+        create_keypair(home / "keys", "owner")
+    return private, public
+
+
+def release_folder(home: Path, experiment: Experiment) -> Path:
+    """Where the release of this experiment and seed lies."""
+    return home / f"release-seed{experiment.seed}"
+
+
+def train_and_release(
+    experiment: Experiment,
+    task: TransferTask,
+    home: Path,
+    *,
+    confirm_batchnorm: bool,
+    on_epoch: Callable[[int, int, float], None] | None = None,
+) -> tuple[ReleaseInfo, SourceReport]:
+    """Trains the source model and writes its signed release.
+
+    Raises:
+        ReleaseError: If the owner has not confirmed that BatchNorm statistics are published.
+    """
+    private, _ = ensure_keys(home)
+    key = load_private_key(private)
+    network, report = train_source(
+        experiment, task.source_train, task.source_test, len(task.classes), on_epoch=on_epoch
+    )
+    channels = (experiment.data.mean,) * 3, (experiment.data.std,) * 3
+    info = write_release(
+        release_folder(home, experiment),
+        network.cpu(),
+        key,
+        name=experiment.name,
+        created_at=int(time.time()),
+        backbone=experiment.network.backbone,
+        bottleneck_dim=experiment.network.bottleneck_dim,
+        classes=task.classes,
+        image_size=experiment.data.size,
+        mean=channels[0],
+        std=channels[1],
+        source_accuracy=report.test_accuracy,
+        epochs=experiment.source.epochs,
+        seed=experiment.seed,
+        best_epoch=report.best_epoch,
+        confirm_batchnorm=confirm_batchnorm,
+    )
+    return info, report
+
+
+def ensure_release(experiment: Experiment, home: Path, cache: Path, *, say: Say) -> Path:
+    """Folder of the release that this experiment adapts; trains a source model if there is none.
+
+    For simulations, in which owner and sites are one person: training here confirms the publication of
+    BatchNorm statistics on that person's behalf.
+
+    Raises:
+        ReleaseError: If the release that is there was made from another source configuration.
+    """
+    folder = release_folder(home, experiment)
+    if folder.exists():
+        info, _ = read_info(folder, load_public_key(home / "keys" / "owner.pub.pem"))
+        _check_fits(info, experiment, folder)
+        say(f"reusing the source model in {folder} ({info.source_accuracy:.1%} on held-out RGB)")
+        return folder
+    say(f"training the source model ({experiment.source.epochs} epochs); it is kept in {folder}")
+    task = load_task(experiment.data, cache=cache)
+    info, report = train_and_release(experiment, task, home, confirm_batchnorm=True)
+    say(f"source model: {report.test_accuracy:.1%} on held-out RGB, best epoch {report.best_epoch}")
+    return folder
+
+
+def _check_fits(info: ReleaseInfo, experiment: Experiment, folder: Path) -> None:
+    wanted = {
+        "network.backbone": (info.backbone, experiment.network.backbone),
+        "network.bottleneck_dim": (info.bottleneck_dim, experiment.network.bottleneck_dim),
+        "data.size": (info.image_size, experiment.data.size),
+        "data.mean": (info.mean, (experiment.data.mean,) * 3),
+        "data.std": (info.std, (experiment.data.std,) * 3),
+        "source.epochs": (info.epochs, experiment.source.epochs),
+        "seed": (info.seed, experiment.seed),
+    }
+    for key, (found, asked) in wanted.items():
+        if found != asked:
+            raise ReleaseError(
+                f"made with {key} {found}, the experiment says {asked}",
+                where=str(folder),
+                remedy="train anew into another folder, or remove this one",
+            )

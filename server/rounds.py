@@ -1,0 +1,222 @@
+"""The federated loop: rounds over an explicit state, each a short list of steps that may be interrupted.
+
+Flower's own strategies have no start round, no quorum with a deadline and no hook between steps
+(docs/adr/0003). Killing the server between any two steps and resuming gives the same end state, to the bit:
+a round changes nothing on disk until its checkpoint is renamed into place.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from protos.codec import TRAIN, encode, size_of
+from protos.wire_pb2 import RoundRequest
+from server.aggregation import SiteUpdate, apply
+from server.checkpoint import Identity, load_newest, newest_round, save_checkpoint
+from server.enrolment import Roll, enrol, wait_for_nodes
+from server.evaluation import evaluate_round
+from server.journal import Journal
+from server.messaging import exchange
+from server.screening import Expectation, Rejected, screen_all
+from server.state import ServerState, init
+from socket_core.config import Experiment
+from socket_core.errors import FederationError
+from socket_core.exchange import batchnorm_specs, travelling_specs
+from socket_core.methods import METHODS
+from socket_core.release import Release, pack_release
+
+Observer = Callable[[str, dict[str, Any]], None]
+"""Called with the name of a step that has just ended, and facts about it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One federation.
+
+    Attributes:
+        experiment: What to do.
+        release: The source model.
+        release_folder: Where its files lie.
+        home: Folder for checkpoints and ``rounds.jsonl``.
+        resume: Go on from the newest checkpoint, if there is one.
+    """
+
+    experiment: Experiment
+    release: Release
+    release_folder: Path
+    home: Path
+    resume: bool = False
+
+    @property
+    def rounds(self) -> int:
+        """Rounds to run: one for a method that takes no gradient step, since more would change nothing."""
+        trains = METHODS[self.experiment.method.name].trains
+        return self.experiment.federation.rounds if trains else 1
+
+
+def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
+    """Runs a federation to its last round.
+
+    Args:
+        grid: Flower's grid, or one in process.
+        job: What to run.
+        observe: Told of each step; an exception from it ends the run, as a kill would.
+
+    Returns:
+        The state after the last round.
+
+    Raises:
+        FederationError: If the quorum is not reached or a checkpoint does not fit; the newest checkpoint
+            stays valid, and a run with ``resume`` goes on from it.
+    """
+    tell = observe or (lambda _step, _facts: None)
+    source = job.release.network()
+    policy = job.experiment.federation.bn_policy
+    identity = Identity(job.experiment.digest(), job.release.info.digest)
+    journal = Journal(job.home / "rounds.jsonl")
+    state, record = _open(job, identity, journal)
+    roll = Roll()
+    federation = job.experiment.federation
+    nodes = wait_for_nodes(grid, expected=federation.sites, quorum=federation.quorum, seconds=federation.enrol_seconds)
+    tell("nodes", {"nodes": len(nodes)})
+    tensors, batchnorm = travelling_specs(source, policy), batchnorm_specs(source, policy)
+    release_bytes = _enrol(grid, job, roll, state.experiment, nodes)
+    tell("enrolled", {"sites": sorted(roll.sites.values()), "refused": sorted(roll.refused.values())})
+    if record is not None:  # killed after a checkpoint and before its metrics were written
+        journal.append(record | evaluate_round(grid, job.experiment, roll, request_for(job, state), job.rounds))
+    while state.round < job.rounds:
+        started = time.monotonic()
+        release_bytes += _enrol(grid, job, roll, state.experiment, sorted(grid.get_node_ids()))
+        expected = Expectation(
+            experiment=state.experiment,
+            round=state.round + 1,
+            tensors=tensors,
+            batchnorm=batchnorm,
+            parameter_norm=float(np.linalg.norm(state.parameters.astype(np.float64))),
+            max_examples=federation.max_examples,
+            max_relative_update=federation.max_relative_update,
+        )
+        tell("round opened", {"round": expected.round})
+        request = request_for(job, replace(state, round=expected.round))
+        replies = exchange(
+            grid,
+            dict.fromkeys(roll.sites, request),
+            TRAIN,
+            group=str(expected.round),
+            deadline_seconds=federation.deadline_seconds,
+            on_reply=lambda done, total: tell("reply", {"done": done, "of": total}),
+        )
+        updates, refused = screen_all([(roll.sites[node], reply) for node, reply in replies.items()], expected)
+        tell("replies screened", {"accepted": [u.site for u in updates], "refused": _named(refused)})
+        _require_quorum(updates, refused, federation.quorum, expected.round)
+        state = apply(state, updates, federation.weighting)
+        tell("aggregated", {"round": state.round})
+        record = _record(state, updates, refused, request, replies, release_bytes, time.monotonic() - started)
+        save_checkpoint(job.home / "checkpoints", state, identity, record)
+        tell("checkpoint saved", {"round": state.round})
+        record |= evaluate_round(grid, job.experiment, roll, request_for(job, state), job.rounds)
+        tell("evaluated", {"round": state.round})
+        journal.append(record)
+        tell("round closed", record)
+        release_bytes = 0
+    return state
+
+
+def request_for(job: Job, state: ServerState) -> RecordDict:
+    """The request that carries ``state`` to a site, for the round that it names."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {"parameters": state.parameters}
+    if state.batchnorm is not None:
+        arrays |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
+    payload = RoundRequest(
+        experiment=state.experiment,
+        round=state.round,
+        rounds=job.rounds,
+        release_digest=job.release.info.digest,
+        experiment_json=job.experiment.model_dump_json(),
+    )
+    return encode(payload, arrays)
+
+
+def _open(job: Job, identity: Identity, journal: Journal) -> tuple[ServerState, dict[str, Any] | None]:
+    """The state to go on from, and the record of its round if that was not written yet."""
+    folder = job.home / "checkpoints"
+    newest = load_newest(folder, identity) if job.resume else None
+    if newest is None:
+        _clear(folder, identity, job)
+        journal.truncate(0)
+        # A random name keeps the state that sites hold for this job apart from that of an earlier one.
+        name = f"{job.experiment.name}-{secrets.token_hex(6)}"
+        return init(job.release.network(), job.experiment.federation.bn_policy, name), None
+    state, record = newest
+    journal.truncate(state.round)
+    return state, record if journal.rounds() < state.round else None
+
+
+def _clear(folder: Path, identity: Identity, job: Job) -> None:
+    """Removes checkpoints of finished or different jobs; an unfinished one of this job is not thrown away."""
+    if newest_round(folder, identity) not in (None, job.rounds):
+        raise FederationError(
+            "an unfinished run of this very experiment lies here",
+            where=str(folder),
+            remedy="go on with resume=true, or remove this folder to start over",
+        )
+    for old in folder.glob("round-*.safetensors"):
+        old.unlink()
+
+
+def _enrol(grid: Grid, job: Job, roll: Roll, experiment: str, nodes: list[int]) -> int:
+    return enrol(
+        grid,
+        roll,
+        nodes,
+        experiment=experiment,
+        release_digest=job.release.info.digest,
+        release_files=lambda: pack_release(job.release_folder),
+        deadline_seconds=job.experiment.federation.enrol_seconds,
+    )
+
+
+def _require_quorum(updates: list[SiteUpdate], refused: dict[str, Rejected], quorum: int, round_: int) -> None:
+    if len(updates) >= quorum:
+        return
+    why = "; ".join(f"{site}: {rejected}" for site, rejected in sorted(refused.items())) or "no site enrolled"
+    raise FederationError(
+        f"{len(updates)} usable updates in round {round_}, the quorum is {quorum} ({why})",
+        where="federation.quorum",
+        remedy="mend the sites named, then run again with resume=true: the last checkpoint is intact",
+    )
+
+
+def _record(
+    state: ServerState,
+    updates: list[SiteUpdate],
+    refused: dict[str, Rejected],
+    request: RecordDict,
+    replies: dict[int, Message | None],
+    release_bytes: int,
+    seconds: float,
+) -> dict[str, Any]:
+    up = {node: size_of(r.content) for node, r in replies.items() if r is not None and r.has_content()}
+    return {
+        "round": state.round,
+        "sites": [u.site for u in updates],
+        "examples": [u.examples for u in updates],
+        "refused": _named(refused),
+        "bytes_down": size_of(request) * len(replies),
+        "bytes_up": sum(up.values()),
+        "release_bytes": release_bytes,
+        "train_seconds": round(seconds, 3),
+    }
+
+
+def _named(refused: dict[str, Rejected]) -> dict[str, str]:
+    return {site: str(rejected) for site, rejected in sorted(refused.items())}

@@ -1,0 +1,199 @@
+"""What an update must satisfy before it may touch the global model.
+
+A site is believed about nothing that can be checked: identity, round, keys, shapes, types, checksum, size
+and finiteness are. Each refusal has a name; the round goes on without the site if the quorum holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from flwr.app import ArrayRecord, Message, RecordDict
+
+from protos.codec import WireError, decode, kind_of, sha256
+from protos.release_pb2 import TensorSpec
+from protos.wire_pb2 import REASON_SCHEMA, Reason, Refusal, Update
+from server.aggregation import SiteUpdate
+from server.state import PooledBatchNorm
+from socket_core.exchange import Flat, Spec, length
+
+
+class Why(StrEnum):
+    """Names of all refusals; ``docs/exit-codes.md`` explains them."""
+
+    NO_REPLY = "no_reply"
+    SITE_ERROR = "site_error"
+    REFUSED = "refused"
+    SCHEMA = "schema"
+    MALFORMED = "malformed"
+    UNKNOWN_SITE = "unknown_site"
+    DUPLICATE_SITE = "duplicate_site"
+    OTHER_EXPERIMENT = "other_experiment"
+    STALE_ROUND = "stale_round"
+    MISSING_KEY = "missing_key"
+    EXTRA_KEY = "extra_key"
+    WRONG_SHAPE = "wrong_shape"
+    WRONG_DTYPE = "wrong_dtype"
+    CHECKSUM = "checksum"
+    NO_EXAMPLES = "no_examples"
+    TOO_MANY_EXAMPLES = "too_many_examples"
+    NOT_FINITE = "not_finite"
+    TOO_LARGE = "too_large"
+    NEGATIVE_VARIANCE = "negative_variance"
+
+
+class Rejected(Exception):
+    """An update that is left out, and why."""
+
+    def __init__(self, why: Why, detail: str = "") -> None:
+        super().__init__(f"{why}: {detail}" if detail else str(why))
+        self.why, self.detail = why, detail
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the server knows before it looks at a reply.
+
+    Attributes:
+        experiment: The job asked for.
+        round: The round asked for, 1-based.
+        tensors: Keys and shapes of the travelling parameters.
+        batchnorm: Layers and channels of the travelling statistics.
+        parameter_norm: L2 norm of the parameters sent out.
+        max_examples: Largest number of images that a site may claim.
+        max_relative_update: Largest norm of a delta as a multiple of ``parameter_norm``.
+    """
+
+    experiment: str
+    round: int
+    tensors: tuple[Spec, ...]
+    batchnorm: tuple[Spec, ...]
+    parameter_norm: float
+    max_examples: int
+    max_relative_update: float
+
+
+def screen(reply: Message | None, site: str, expected: Expectation) -> SiteUpdate:
+    """The update in a reply from the node that enrolled as ``site``.
+
+    Raises:
+        Rejected: With the first reason found.
+    """
+    if reply is None:
+        raise Rejected(Why.NO_REPLY, "nothing before the deadline")
+    if reply.has_error():
+        # The text of a site's error may name paths: only its number is kept.
+        raise Rejected(Why.SITE_ERROR, f"Flower error code {reply.error.code}")
+    update = _payload(reply.content)
+    _check_identity(update, site, expected)
+    _check_specs(update.tensors, expected.tensors)
+    _check_specs(update.batchnorm, expected.batchnorm)
+    arrays = _arrays(reply.content, expected)
+    delta = arrays["delta"]
+    if sha256(delta) != update.delta_sha256:
+        raise Rejected(Why.CHECKSUM, "delta does not match its sha256")
+    if update.examples < 1:
+        raise Rejected(Why.NO_EXAMPLES, "claims 0 images")
+    if update.examples > expected.max_examples:
+        raise Rejected(Why.TOO_MANY_EXAMPLES, f"claims {update.examples}, the limit is {expected.max_examples}")
+    _check_values(arrays, expected)
+    pooled = PooledBatchNorm(arrays["bn_mean"], arrays["bn_var"]) if expected.batchnorm else None
+    return SiteUpdate(site, update.examples, delta, pooled)
+
+
+def screen_all(
+    replies: Sequence[tuple[str, Message | None]], expected: Expectation
+) -> tuple[list[SiteUpdate], dict[str, Rejected]]:
+    """Screens (site, reply) pairs; a site that answers twice keeps its first answer.
+
+    Returns:
+        Updates in site-name order, and refusals by site.
+    """
+    updates: dict[str, SiteUpdate] = {}
+    refused: dict[str, Rejected] = {}
+    for site, reply in sorted(replies, key=lambda pair: pair[0]):
+        try:
+            if site in updates:
+                raise Rejected(Why.DUPLICATE_SITE, "a second answer under this name")
+            updates[site] = screen(reply, site, expected)
+        except Rejected as rejected:
+            refused[site] = rejected
+    return [updates[name] for name in sorted(updates)], refused
+
+
+def _payload(records: RecordDict) -> Update:
+    try:
+        if kind_of(records) == "Refusal":
+            raise Rejected(Why.REFUSED, Reason.Name(decode(records, Refusal).reason).removeprefix("REASON_").lower())
+        return decode(records, Update)
+    except WireError as error:
+        why = Why.SCHEMA if error.reason == REASON_SCHEMA else Why.MALFORMED
+        raise Rejected(why, str(error)) from None
+
+
+def _check_identity(update: Update, site: str, expected: Expectation) -> None:
+    if update.site != site:
+        raise Rejected(Why.UNKNOWN_SITE, f"enrolled as {site!r}, answers as {update.site[:64]!r}")
+    if update.experiment != expected.experiment:
+        raise Rejected(Why.OTHER_EXPERIMENT, update.experiment[:64])
+    if update.round != expected.round:
+        raise Rejected(Why.STALE_ROUND, f"round {update.round}, expected {expected.round}")
+
+
+def _check_specs(found: Sequence[TensorSpec], expected: Sequence[Spec]) -> None:
+    shapes, wanted = {spec.key: tuple(spec.shape) for spec in found}, dict(expected)
+    if missing := sorted(wanted.keys() - shapes.keys()):
+        raise Rejected(Why.MISSING_KEY, missing[0])
+    if extra := sorted(shapes.keys() - wanted.keys()):
+        raise Rejected(Why.EXTRA_KEY, extra[0][:128])
+    if len(found) != len(expected):
+        raise Rejected(Why.EXTRA_KEY, "a key is listed twice")
+    for spec in found:
+        if tuple(spec.shape) != wanted[spec.key]:
+            raise Rejected(Why.WRONG_SHAPE, f"{spec.key}: {tuple(spec.shape)}, expected {wanted[spec.key]}")
+        if spec.dtype != "float32":
+            raise Rejected(Why.WRONG_DTYPE, f"{spec.key}: {spec.dtype[:32]}, expected float32")
+    if [spec.key for spec in found] != [key for key, _ in expected]:
+        raise Rejected(Why.MALFORMED, "keys are not in the agreed order")
+
+
+def _arrays(records: RecordDict, expected: Expectation) -> dict[str, Flat]:
+    sizes = {"delta": length(expected.tensors)}
+    if expected.batchnorm:
+        sizes |= {"bn_mean": length(expected.batchnorm), "bn_var": length(expected.batchnorm)}
+    record = records.array_records.get("arrays", ArrayRecord())
+    if missing := sorted(sizes.keys() - record.keys()):
+        raise Rejected(Why.MISSING_KEY, f"array {missing[0]}")
+    if extra := sorted(record.keys() - sizes.keys()):
+        raise Rejected(Why.EXTRA_KEY, f"array {extra[0][:128]}")
+    out = {}
+    for name, size in sizes.items():
+        array = record[name]
+        if array.dtype != "float32":
+            raise Rejected(Why.WRONG_DTYPE, f"array {name}: {array.dtype[:32]}, expected float32")
+        if tuple(array.shape) != (size,):
+            raise Rejected(Why.WRONG_SHAPE, f"array {name}: {tuple(array.shape)}, expected ({size},)")
+        try:
+            value = array.numpy()
+        except (ValueError, TypeError, OSError, EOFError):
+            raise Rejected(Why.MALFORMED, f"array {name} cannot be decoded") from None
+        # The header inside the bytes is a second claim, and must agree with the first.
+        if value.dtype != np.float32 or value.shape != (size,):
+            raise Rejected(Why.MALFORMED, f"array {name} is {value.dtype} {value.shape} inside")
+        out[name] = value
+    return out
+
+
+def _check_values(arrays: dict[str, Flat], expected: Expectation) -> None:
+    for name, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise Rejected(Why.NOT_FINITE, f"array {name}")
+    norm = float(np.linalg.norm(arrays["delta"].astype(np.float64)))
+    limit = expected.max_relative_update * expected.parameter_norm
+    if norm > limit:
+        raise Rejected(Why.TOO_LARGE, f"norm {norm:.3g}, the limit is {limit:.3g}")
+    if "bn_var" in arrays and (arrays["bn_var"] < 0).any():
+        raise Rejected(Why.NEGATIVE_VARIANCE, "array bn_var")

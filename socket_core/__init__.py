@@ -1,0 +1,1 @@
+"""Source-free cross-modal adaptation in plain PyTorch; knows nothing of federation."""

@@ -1,0 +1,212 @@
+"""An experiment's configuration: frozen models that refuse unknown keys.
+
+One YAML file in ``configs/`` is one :class:`Experiment`; ``configs/README.md`` explains each key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from socket_core.errors import ConfigError
+
+BnPolicy = Literal["local", "source", "pooled"]
+MethodName = Literal["unadapted", "adabn", "shot", "socket", "oracle"]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, no unknown keys, no silent conversion of text to numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ScenesCounts(Section):
+    """How many scenes are rendered for each part; totals over the classes."""
+
+    source_train: int = Field(2400, ge=8)
+    source_test: int = Field(800, ge=8)
+    target_train: int = Field(1600, ge=8)
+    target_test: int = Field(800, ge=8)
+    ti: int = Field(1200, ge=1)
+
+
+class DataConfig(Section):
+    """Where images come from and how they are prepared; the same for source training and adaptation."""
+
+    kind: Literal["scenes", "folder"] = "scenes"
+    modality: Literal["depth", "nir"] = "depth"
+    size: int = Field(48, ge=16, le=1024, description="side of the square images, pixels")
+    pad: int = Field(4, ge=0, description="largest random shift in pixels")
+    flip: bool = True
+    mean: float = Field(0.5, description="subtracted from values in 0..1, every channel and modality")
+    std: float = Field(0.5, gt=0)
+    seed: int = Field(0, ge=0, description="which scenes are rendered; not the experiment's seed")
+    scenes: ScenesCounts = ScenesCounts()
+    root: str = Field("", description="folder data: <root>/<split>/<modality>/<class>/<id>.*")
+    classes: tuple[str, ...] = ()
+    ti_classes: tuple[str, ...] | None = Field(None, description="default: all classes but the task's")
+    ti_splits: tuple[str, ...] = ("train",)
+    source_fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the training views whose RGB half the owner gets; below 1 the sites get the others",
+    )
+    full_scale: float | None = Field(None, gt=0, description="pixel value that becomes 1.0; needed for 16-bit")
+
+
+class NetworkConfig(Section):
+    """The network; ``weights`` may name a torchvision backbone state saved as safetensors."""
+
+    backbone: str = "tiny"
+    bottleneck_dim: int = Field(64, ge=1)
+
+
+class SourceConfig(Section):
+    """Source training (methods.md section 1)."""
+
+    epochs: int = Field(20, ge=1)
+    batch: int = Field(32, ge=2)
+    lr: float = Field(1e-2, gt=0)
+    backbone_lr_scale: float = Field(0.1, gt=0, description="0.1 for pretrained backbones, 1 from scratch")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-3, ge=0)
+    smoothing: float = Field(0.1, ge=0, lt=1)
+    validation: float = Field(0.1, gt=0, lt=1, description="share of the source images that chooses the epoch")
+
+
+class Weights(Section):
+    """Weights of the loss terms ``L = pl L_pl + im L_IM + bn L_d + ti L_TI``; 0 switches a term off."""
+
+    pl: float = Field(0.3, ge=0)
+    im: float = Field(1.0, ge=0)
+    bn: float = Field(0.5, ge=0)
+    ti: float = Field(0.5, ge=0)
+
+
+class MethodConfig(Section):
+    """One adaptation method and its optimiser; the same keys for all, so that methods compare fairly."""
+
+    name: MethodName = "socket"
+    weights: Weights = Weights()
+    ti_loss: Literal["frobenius", "per_sample"] = "frobenius"
+    ti_views: int = Field(2, ge=1, description="joint crops per TI pair whose source features are kept")
+    first_layer: float = Field(10.0, ge=0, description="weight of the first layer in L_d")
+    pseudo_labels: Literal["socket", "shot"] | None = Field(None, description="default: the method's own recipe")
+    refresh_every: int | None = Field(None, ge=1, description="steps between pseudo-labels; default one epoch")
+    start_from_adabn: bool = True
+    batch: int = Field(32, ge=2)
+    lr: float = Field(1e-2, gt=0)
+    backbone_lr_scale: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-3, ge=0)
+
+
+class FederationConfig(Section):
+    """Sites, rounds, and what an update must satisfy."""
+
+    sites: int = Field(4, ge=1, description="simulated sites; a deployment enrols whoever answers")
+    partition: str = Field("dirichlet:0.5", description="iid | dirichlet:ALPHA, over the task's classes")
+    rounds: int = Field(5, ge=1)
+    steps: int = Field(40, ge=1, description="optimiser steps per site and round")
+    bn_policy: BnPolicy = "local"
+    weighting: Literal["examples", "equal"] = "examples"
+    quorum: int = Field(2, ge=1, description="sites that must answer a round")
+    enrol_seconds: float = Field(120.0, gt=0)
+    deadline_seconds: float = Field(600.0, gt=0, description="per round")
+    max_examples: int = Field(1_000_000, ge=1, description="largest number of images a site may claim")
+    max_relative_update: float = Field(10.0, gt=0, description="largest norm of a delta over that of the parameters")
+    evaluate_every: int = Field(1, ge=0, description="rounds between evaluations; 0: only after the last")
+
+
+class Experiment(Section):
+    """All of an experiment. The seed drives everything but which scenes are rendered."""
+
+    name: str = Field("experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    seed: int = Field(0, ge=0)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    threads: int = Field(1, ge=1, description="CPU threads of each site")
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    source: SourceConfig = SourceConfig()
+    method: MethodConfig = MethodConfig()
+    federation: FederationConfig = FederationConfig()
+
+    def digest(self) -> str:
+        """sha256 of the canonical JSON: two experiments with one digest are the same experiment."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Experiment:
+    """Reads and validates a YAML experiment.
+
+    Args:
+        path: The file.
+        overrides: Dotted keys to values, applied on top: ``{"method.name": "shot", "seed": 1}``.
+
+    Raises:
+        ConfigError: If the file is missing, is not YAML, or a key or value is wrong; names the key, and
+            the nearest known one if the key is unknown.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read it ({error.strerror})", where=str(path), remedy="give an existing .yaml"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid YAML: {error}", where=str(path), remedy="fix the line named") from None
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"expected keys and values, found {type(raw).__name__}", where=str(path))
+    for dotted, value in (overrides or {}).items():
+        *sections, last = dotted.split(".")
+        node = raw
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = value
+    return parse_experiment(raw, where=str(path))
+
+
+def parse_experiment(raw: dict[str, Any], *, where: str) -> Experiment:
+    """Validates an experiment from plain values; see :func:`load_experiment` for the errors."""
+    try:
+        return Experiment.model_validate(raw, strict=False)
+    except ValidationError as error:
+        raise _config_error(error, where) from None
+
+
+def parse_experiment_json(text: str, *, where: str) -> Experiment:
+    """Validates an experiment from JSON, as it travels to a site."""
+    try:
+        return Experiment.model_validate_json(text)
+    except ValidationError as error:
+        raise _config_error(error, where) from None
+
+
+def _config_error(error: ValidationError, where: str) -> ConfigError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return ConfigError(f"unknown key {key!r}", where=where, remedy=f"{hint}known here: {', '.join(known)}")
+    return ConfigError(
+        f"key {key!r}: {first['msg']}, found {first['input']!r}", where=where, remedy="see configs/README.md"
+    )
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Experiment
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        options = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        section = options[0]
+    return sorted(section.model_fields)

@@ -1,0 +1,302 @@
+"""From image files to integer arrays, exactly: 16-bit depth stays 16-bit, colour becomes 8-bit RGB.
+
+Nothing is guessed: a file that is not what its modality promises is a :class:`DataError` that names it.
+A decoded set can be kept on disk; the kept copy is used only while files, sizes and times are unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from socket_core.data.types import Modality
+from socket_core.errors import ConfigError, DataError
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Progress = Callable[[int, int], None]
+
+# Part of every cache key: raise it whenever decoding or resizing would give other values.
+DECODE_VERSION = 1
+_COLOUR_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "CMYK", "YCbCr"})
+_DIGEST_BYTES = 32
+_LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The file as a Pillow image; whatever goes wrong inside becomes a :class:`DataError` naming it."""
+    try:
+        with warnings.catch_warnings():
+            # Odd metadata says nothing about the pixels; an oversized image, however, must not be loaded.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                yield image
+    except (DataError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(
+            f"expected at most {Image.MAX_IMAGE_PIXELS} pixels: {error}",
+            where=str(path),
+            remedy="scale the image down before use, or remove it",
+        ) from error
+    except Exception as error:  # decoders fail with OSError, SyntaxError, ValueError, struct.error and more
+        raise DataError(
+            f"expected a complete image file, found one that cannot be read ({type(error).__name__}: {error})",
+            where=str(path),
+            remedy="copy the file again from its origin, or remove it together with its paired image",
+        ) from error
+
+
+def _colour(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+    """``(H, W, 3)`` uint8; alpha is dropped, grey is replicated."""
+    if image.mode not in _COLOUR_MODES:
+        raise DataError(
+            f"expected an 8-bit colour image, found Pillow mode {image.mode!r}",
+            where=str(path),
+            remedy="store RGB images as 8-bit JPEG or PNG, and check that no depth map lies in the RGB folder",
+        )
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def _single(image: Image.Image, frames: int, path: Path, modality: Modality) -> Pixels:
+    """``(H, W)`` uint8 or uint16, values as stored."""
+    remedy = f"store {modality} images with one channel of 8 or 16 bits and one frame, for example as 16-bit PNG"
+    if frames != 1:
+        raise DataError(f"expected one frame, found {frames}", where=str(path), remedy=remedy)
+    if image.mode == "L":
+        return np.array(image, dtype=np.uint8)
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)  # astype also turns big-endian into native order
+    if image.mode == "I":  # 32-bit: also what Pillow makes of 16-bit PGM
+        wide = np.asarray(image)
+        if int(wide.min()) >= 0 and int(wide.max()) <= np.iinfo(np.uint16).max:
+            return wide.astype(np.uint16)
+        found = f"32-bit values from {wide.min()} to {wide.max()}, which do not fit 16 bits"
+        raise DataError(f"expected a {modality} image, found {found}", where=str(path), remedy=remedy)
+    raise DataError(
+        f"expected one channel of 8 or 16 bits, found Pillow mode {image.mode!r}", where=str(path), remedy=remedy
+    )
+
+
+def decode(path: Path, modality: Modality) -> Pixels:
+    """Decode one file, turned upright by its EXIF orientation.
+
+    Args:
+        path: The image file.
+        modality: What the file must hold.
+
+    Returns:
+        RGB: ``(H, W, 3)`` uint8. Depth and infrared: ``(H, W)``, uint8 or uint16 as stored.
+
+    Raises:
+        DataError: The file is unreadable, truncated, too large, or not of this modality.
+    """
+    with _opened(path) as image:
+        frames = int(getattr(image, "n_frames", 1))  # counted here: the upright image is a copy of one frame
+        upright = ImageOps.exif_transpose(image)
+        return _colour(upright, path) if modality == "rgb" else _single(upright, frames, path, modality)
+
+
+def original_size(path: Path) -> tuple[int, int]:
+    """``(width, height)`` of the upright image, read from the header alone."""
+    with _opened(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the EXIF orientations that swap the sides
+        return (height, width) if turned else (width, height)
+
+
+def check_pair_sizes(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Raise a :class:`DataError` naming both files if the halves of a pair differ in original size.
+
+    Resizing would hide this, yet it means that the halves were cropped differently and do not align.
+    """
+    for first, second in pairs:
+        one, two = original_size(first), original_size(second)
+        if one != two:
+            raise DataError(
+                f"expected the halves of a pair to have one size, found {one[0]}x{one[1]} and {two[0]}x{two[1]}",
+                where=f"{first} and {second}",
+                remedy="register the two images to each other (same crop, same size), or remove both",
+            )
+
+
+def _scaled(plane: NDArray[np.float32], size: int, resample: Image.Resampling) -> NDArray[np.float32]:
+    """One float plane at ``(size, size)``; Pillow cannot filter 16-bit integers, but floats hold them exactly."""
+    return np.asarray(Image.fromarray(plane).resize((size, size), resample), dtype=np.float32)
+
+
+def resize(pixels: Pixels, size: int, modality: Modality) -> Pixels:
+    """Scale to ``(size, size)``, keeping the dtype; the aspect ratio is not kept.
+
+    RGB and infrared use an antialiased bilinear filter. Depth uses the mean over the area of a new pixel,
+    counting valid (non-zero) pixels only; the new pixel is a hole (0) if less than half its area is valid.
+    Holes thus never pull a distance towards zero.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8 or ``(H, W)`` uint8 or uint16.
+        size: New height and width, in pixels.
+        modality: Selects the filter.
+    """
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    if modality == "rgb":
+        image = Image.fromarray(pixels.astype(np.uint8, copy=False))
+        return np.array(image.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+    plane = pixels.astype(np.float32)
+    if modality == "nir":
+        result = _scaled(plane, size, Image.Resampling.BILINEAR)
+    else:
+        weight = _scaled((pixels > 0).astype(np.float32), size, Image.Resampling.BOX)
+        total = _scaled(plane, size, Image.Resampling.BOX)  # holes are zeros and add nothing
+        # A hair below one half: the filter's weights are rounded, and an exact half counts as valid.
+        valid = weight >= 0.5 - 1e-4
+        result = np.where(valid, total / np.where(valid, weight, np.float32(1)), np.float32(0))
+    if pixels.dtype == np.uint16:
+        return np.clip(np.rint(result), 0, 65535).astype(np.uint16)
+    return np.clip(np.rint(result), 0, 255).astype(np.uint8)
+
+
+def full_scale_for(pixels: Pixels, given: float | None) -> float:
+    """The pixel value that becomes 1.0: ``given``, else 255 for 8-bit pixels.
+
+    Raises:
+        ConfigError: ``given`` is not a positive number.
+        DataError: 16-bit pixels and nothing given; the unit depends on the sensor and is never guessed.
+    """
+    if given is not None:
+        if not (math.isfinite(given) and given > 0):
+            raise ConfigError(f"expected a positive number, found {given}", where="data.full_scale")
+        return float(given)
+    if pixels.dtype == np.uint8:
+        return 255.0
+    raise DataError(
+        "16-bit images need the pixel value that stands for 1.0, found none",
+        where="data.full_scale",
+        remedy="set data.full_scale, for example 10000 for depth in millimetres up to 10 m",
+    )
+
+
+def _cache_file(paths: Sequence[Path], modality: Modality, size: int, root: Path | None, cache: Path) -> Path:
+    """Where the decoded set lies; another name as soon as any file, its size or its time changes."""
+    files = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"expected a file, found none ({error.strerror})", where=str(path)) from error
+        name = path.relative_to(root) if root is not None else path.absolute()
+        files.append([name.as_posix(), stat.st_size, stat.st_mtime_ns])
+    text = json.dumps([DECODE_VERSION, PIL.__version__, modality, size, files])
+    return cache / f"{hashlib.sha256(text.encode()).hexdigest()}.npy"
+
+
+def _read_cache(file: Path, shape: tuple[int, ...]) -> Pixels | None:
+    """The kept array, or None if there is none or it is damaged."""
+    if not file.exists():
+        return None
+    try:
+        raw = np.memmap(file, dtype=np.uint8, mode="r")
+        # The digest is checked before the file is parsed: a damaged file is never interpreted.
+        if hashlib.sha256(raw[:-_DIGEST_BYTES].data).digest() == raw[-_DIGEST_BYTES:].tobytes():
+            pixels: Pixels = np.load(file, allow_pickle=False)
+            if pixels.shape == shape and pixels.dtype in (np.uint8, np.uint16):
+                return pixels
+    except (OSError, ValueError) as error:
+        _LOG.debug("cache file %s: %s", file, error)
+    _LOG.warning("cache file %s is damaged; its images are decoded again", file)
+    return None
+
+
+def _write_cache(file: Path, pixels: Pixels) -> None:
+    """Write array and digest under another name first, so that a reader never meets half a file."""
+    temporary: Path | None = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as stream:
+            temporary = Path(stream.name)
+            np.save(stream, pixels, allow_pickle=False)
+        with temporary.open("r+b") as whole:
+            digest = hashlib.file_digest(whole, "sha256").digest()
+            whole.seek(0, 2)
+            whole.write(digest)
+        temporary.replace(file)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise DataError(
+            f"expected to write decoded images, found {error.strerror}",
+            where=str(file.parent),
+            remedy="free disk space, name a writable cache folder, or run without a cache",
+        ) from error
+
+
+def _stack(paths: Sequence[Path], modality: Modality, size: int, progress: Progress | None) -> Pixels:
+    """Decode and resize into one array, allocated once; no copy of the whole set is ever made."""
+    first = resize(decode(paths[0], modality), size, modality)
+    stack = np.empty((len(paths), *first.shape), dtype=first.dtype)
+    for index, path in enumerate(paths):
+        image = first if index == 0 else resize(decode(path, modality), size, modality)
+        if image.dtype != stack.dtype:
+            raise DataError(
+                f"expected one bit depth in a set, found {stack.dtype} and {image.dtype}",
+                where=f"{paths[0]} and {path}",
+                remedy=f"store all {modality} images with the same bit depth and unit",
+            )
+        stack[index] = image
+        if progress is not None:
+            progress(index + 1, len(paths))
+    return stack
+
+
+def decode_many(
+    paths: Sequence[Path],
+    modality: Modality,
+    size: int,
+    *,
+    root: Path | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Pixels:
+    """Decode a set of files to one array, through the cache if one is given.
+
+    Args:
+        paths: The files, in the order of the result.
+        modality: What every file must hold.
+        size: Height and width of the result, in pixels.
+        root: Folder that the names in the cache key are relative to, so that a moved data set keeps its
+            cache. Use one cache folder per data set.
+        cache: Folder for decoded sets; created if missing. None: decode every time.
+        progress: Called as ``progress(done, total)``, in files.
+
+    Returns:
+        ``(N, size, size, 3)`` uint8 for RGB, else ``(N, size, size)`` uint8 or uint16.
+
+    Raises:
+        DataError: No files, a file that :func:`decode` refuses, or 8- and 16-bit files in one set.
+    """
+    if not paths:
+        raise DataError(f"expected at least one {modality} image, found none")
+    file = _cache_file(paths, modality, size, root, cache) if cache is not None else None
+    shape = (len(paths), size, size, 3) if modality == "rgb" else (len(paths), size, size)
+    pixels = _read_cache(file, shape) if file is not None else None
+    if pixels is not None:
+        if progress is not None:
+            progress(len(paths), len(paths))
+        return pixels
+    pixels = _stack(paths, modality, size, progress)
+    if file is not None:
+        _write_cache(file, pixels)
+    return pixels

@@ -1,0 +1,92 @@
+"""From integer pixels to normalised batches on a device, with reproducible draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from socket_core.config import DataConfig
+from socket_core.data.augment import Draw, apply, shift_flip, to_float
+from socket_core.data.types import Images, Index
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to every image, source or target, in training and in use.
+
+    Attributes:
+        mean: Subtracted per channel from values in 0..1.
+        std: Divided by per channel.
+        pad: Largest random shift in pixels (training only).
+        flip: Random horizontal flips (training only).
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    pad: int
+    flip: bool
+
+    @classmethod
+    def of(cls, cfg: DataConfig) -> Preprocessing:
+        """The preprocessing that a configuration describes."""
+        return cls((cfg.mean,) * 3, (cfg.std,) * 3, cfg.pad, cfg.flip)
+
+
+class Loader:
+    """Batches of one image set.
+
+    Args:
+        images: The images.
+        prep: Normalisation and the range of random draws.
+        device: Where batches go.
+    """
+
+    def __init__(self, images: Images, prep: Preprocessing, device: torch.device) -> None:
+        self.images, self.prep, self.device = images, prep, device
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, rng: np.random.Generator, count: int) -> Draw:
+        """One random shift and flip for each of ``count`` images; use it for both halves of pairs."""
+        height, width = self.images.pixels.shape[1:3]
+        return shift_flip(rng, count, height, width, self.prep.pad, self.prep.flip)
+
+    def batch(self, index: Index, draw: Draw | None = None) -> Tensor:
+        """Images at ``index`` as float32 ``(N, 3, H, W)``, shifted and flipped if ``draw`` is given."""
+        pixels = self.images.pixels[index]
+        if draw is not None:
+            pixels = apply(pixels, draw)
+        out = to_float(pixels, self.images.full_scale, self.prep.mean, self.prep.std)
+        return out.to(self.device, non_blocking=True)
+
+    def chunks(self, size: int = 256) -> Iterator[Tensor]:
+        """All images in order, un-augmented, in batches of nearly equal length of at most ``size``."""
+        parts = max(1, -(-len(self) // size))
+        for index in np.array_split(np.arange(len(self)), parts):
+            if len(index):
+                yield self.batch(index)
+
+
+class IndexStream:
+    """An endless walk through shuffled epochs of ``0..n-1``; a batch may span two epochs.
+
+    Args:
+        n: Size of the set, at least 1.
+        rng: Source of the shuffles.
+    """
+
+    def __init__(self, n: int, rng: np.random.Generator) -> None:
+        self._n, self._rng = n, rng
+        self._queue = np.zeros(0, dtype=np.int64)
+
+    def take(self, count: int) -> Index:
+        """The next ``count`` positions."""
+        while len(self._queue) < count:
+            self._queue = np.concatenate([self._queue, self._rng.permutation(self._n)])
+        head, self._queue = self._queue[:count], self._queue[count:]
+        return head

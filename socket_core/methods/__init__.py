@@ -1,0 +1,21 @@
+"""The methods by name."""
+
+from __future__ import annotations
+
+from socket_core.config import BnPolicy, MethodConfig
+from socket_core.methods.adabn import AdaBN
+from socket_core.methods.base import Method
+from socket_core.methods.oracle import Oracle
+from socket_core.methods.shot import Shot
+from socket_core.methods.socket import Socket
+from socket_core.methods.unadapted import Unadapted
+
+METHODS: dict[str, type[Method]] = {m.name: m for m in (Unadapted, AdaBN, Shot, Socket, Oracle)}
+
+
+def build_method(cfg: MethodConfig, bn_policy: BnPolicy) -> Method:
+    """The method that the configuration names."""
+    return METHODS[cfg.name](cfg, bn_policy)
+
+
+__all__ = ["METHODS", "Method", "build_method"]

@@ -1,0 +1,129 @@
+"""The interface of every method: configure, check, then start, refresh and step (see tent and SHOT).
+
+A method is one file. The engine owns data, optimiser and loop; a method says what may learn, whether the
+set-up is legal, and what the loss of a step is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from socket_core.batchnorm import BnMode, bn_layers, bn_mode
+from socket_core.config import BnPolicy, MethodConfig
+from socket_core.errors import MethodError
+from socket_core.models import Network
+
+Terms = dict[str, Tensor]
+"""Weighted loss terms by name; the engine minimises their sum."""
+
+
+@dataclass(frozen=True)
+class TrBatch:
+    """Task-relevant target images ``x`` ``(N, 3, H, W)`` and their positions in the site's set ``(N,)``."""
+
+    x: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class TiBatch:
+    """Task-irrelevant pairs: target halves ``x`` and cached source features of the RGB halves ``(M, D)``."""
+
+    x: Tensor
+    source_features: Tensor
+
+
+class Pool(Protocol):
+    """All TR images of a site, un-augmented, in order, as batches on the device."""
+
+    def chunks(self, size: int = 256) -> Iterator[Tensor]:
+        """Batches of at most ``size`` images."""
+
+
+class Method:
+    """Base class; the defaults describe a method that changes nothing.
+
+    Args:
+        cfg: Hyper-parameters.
+        bn_policy: What BatchNorm does in this job.
+    """
+
+    name: ClassVar[str]
+    uses_ti: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    oracle: ClassVar[bool] = False
+
+    def __init__(self, cfg: MethodConfig, bn_policy: BnPolicy) -> None:
+        self.cfg, self.bn_policy = cfg, bn_policy
+
+    def configure(self, target: Network, source: Network) -> None:
+        """Says what may learn: F and B if the method trains; never C, never the source."""
+        self.target, self.source = target, source
+        source.requires_grad_(False).eval()
+        target.requires_grad_(self.trains)
+        target.classifier.requires_grad_(False)
+        target.eval()
+
+    def check(self) -> None:
+        """Refuses illegal set-ups before the first step.
+
+        Raises:
+            MethodError: Naming what is wrong and the remedy.
+        """
+        if any(p.requires_grad for p in self.target.classifier.parameters()):
+            raise MethodError("the classifier must stay frozen", where=self.name, remedy="call configure() first")
+        if any(p.requires_grad for p in self.source.parameters()):
+            raise MethodError("the source network must stay frozen", where=self.name, remedy="call configure() first")
+        if not bn_layers(self.target):
+            raise MethodError("the network has no BatchNorm layer", where=self.name, remedy="use a BatchNorm backbone")
+
+    def start(self, pool: Pool) -> None:
+        """Runs once, before the first step of the first round.
+
+        A method that trains starts from AdaBN statistics where the job allows it: far from the target's
+        statistics the first steps in batch mode and the pseudo-labels in eval mode would disagree.
+        """
+        if self.trains and self.cfg.start_from_adabn and self.bn_policy != "source":
+            reestimate_batchnorm(self.target, pool)
+
+    def refresh(self, pool: Pool) -> None:
+        """Runs before the first step of each round and then about once an epoch."""
+
+    def step(self, tr: TrBatch, ti: TiBatch | None) -> Terms:
+        """The weighted loss terms of one step."""
+        raise MethodError("this method does not train", where=self.name, remedy="do not call step()")
+
+    def tr_mode(self) -> BnMode:
+        """BatchNorm in TR steps: by the batch and tracked, unless the job keeps the source's statistics."""
+        return "frozen" if self.bn_policy == "source" else "update"
+
+    def ti_mode(self) -> BnMode:
+        """BatchNorm in TI steps: running statistics are never touched by TI images."""
+        return "frozen" if self.bn_policy == "source" else "batch"
+
+
+@torch.no_grad()
+def reestimate_batchnorm(network: Network, pool: Pool) -> None:
+    """AdaBN: running statistics become the target's (Li et al., 2016).
+
+    One pass in batch mode; per layer the moments of all batches are averaged with equal weight.
+    Batches of a single image are left out: they have no variance.
+    """
+    layers = list(bn_layers(network).values())
+    momenta = [m.momentum for m in layers]
+    for m in layers:
+        m.reset_running_stats()
+        m.momentum = None  # cumulative average instead of exponential
+    try:
+        with bn_mode(network, "update"):
+            for x in pool.chunks():
+                if len(x) > 1:
+                    network(x)
+    finally:
+        for m, momentum in zip(layers, momenta, strict=True):
+            m.momentum = momentum

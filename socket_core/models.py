@@ -1,0 +1,104 @@
+"""Networks: backbone F, bottleneck B, classifier C (methods.md section 0; SOCKET, ECCV 2022).
+
+``F`` ends in global average pooling, ``B`` is Linear + BatchNorm1d without a non-linearity, ``C`` is a
+weight-normalised linear layer that adaptation leaves frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torchvision.models as tvm
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from socket_core.errors import ConfigError
+
+
+class Network(nn.Module):
+    """``classifier(bottleneck(backbone(x)))``.
+
+    Args:
+        backbone: Maps ``(N, 3, H, W)`` to ``(N, backbone_dim)``.
+        backbone_dim: Width of the backbone's output.
+        bottleneck_dim: Width of the bottleneck.
+        classes: Number of task-relevant classes K.
+    """
+
+    def __init__(self, backbone: nn.Module, backbone_dim: int, bottleneck_dim: int, classes: int):
+        super().__init__()
+        self.backbone = backbone
+        self.bottleneck = nn.Sequential(nn.Linear(backbone_dim, bottleneck_dim), nn.BatchNorm1d(bottleneck_dim))
+        self.classifier = parametrizations.weight_norm(nn.Linear(bottleneck_dim, classes))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Bottleneck features ``f = B(F(x))``, shape ``(N, bottleneck_dim)``."""
+        out: Tensor = self.bottleneck(self.backbone(x))
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class logits, shape ``(N, K)``."""
+        out: Tensor = self.classifier(self.features(x))
+        return out
+
+
+def _conv(cin: int, cout: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(cin, cout, 3, stride, 1, bias=False), nn.BatchNorm2d(cout), nn.ReLU(inplace=True))
+
+
+def _tiny() -> tuple[nn.Module, int]:
+    """The demo's network: four 3x3 stages, 16 to 128 channels, for 48 to 64 px on a CPU."""
+    body = nn.Sequential(
+        _conv(3, 16, 2),
+        _conv(16, 32, 1),
+        _conv(32, 64, 2),
+        _conv(64, 64, 1),
+        _conv(64, 128, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    return body, 128
+
+
+def _resnet(make: Callable[..., tvm.ResNet]) -> tuple[nn.Module, int]:
+    net = make(weights=None)
+    width = net.fc.in_features
+    net.fc = nn.Identity()
+    return net, width
+
+
+def _vgg(make: Callable[..., tvm.VGG]) -> tuple[nn.Module, int]:
+    net = make(weights=None)
+    return nn.Sequential(net.features, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512
+
+
+BACKBONES: dict[str, Callable[[], tuple[nn.Module, int]]] = {
+    "tiny": _tiny,
+    "resnet18": partial(_resnet, tvm.resnet18),
+    "resnet34": partial(_resnet, tvm.resnet34),
+    "resnet50": partial(_resnet, tvm.resnet50),
+    "resnet101": partial(_resnet, tvm.resnet101),
+    "vgg11_bn": partial(_vgg, tvm.vgg11_bn),
+    "vgg16_bn": partial(_vgg, tvm.vgg16_bn),
+    "vgg19_bn": partial(_vgg, tvm.vgg19_bn),
+}
+
+
+def build_network(backbone: str, bottleneck_dim: int, classes: int, *, seed: int = 0) -> Network:
+    """A freshly initialised network.
+
+    Initial weights depend on ``seed`` alone; the global random state is left as it was.
+
+    Raises:
+        ConfigError: If ``backbone`` is unknown.
+    """
+    if backbone not in BACKBONES:
+        raise ConfigError(
+            f"unknown backbone {backbone!r}", where="network.backbone", remedy=f"use one of {', '.join(BACKBONES)}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body, width = BACKBONES[backbone]()
+        return Network(body, width, bottleneck_dim, classes)
