@@ -75,15 +75,16 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
     """One round of adaptation; answers with the change of the travelling parameters."""
     job = _Round(site, records, trained=False)
     segment = Segment(site.name, job.request.round, job.experiment.federation.steps, job.request.rounds, job.fresh)
-    labels = site.reporting.tr_labels if _is_oracle(job.experiment) and site.reporting is not None else None
-    adapt(job.network, job.release.network(), site.data, job.experiment, segment, labels=labels)
+    holdings = site.load(job.experiment)
+    labels = holdings.reporting.tr_labels if _is_oracle(job.experiment) and holdings.reporting is not None else None
+    adapt(job.network, job.release.network(), holdings.data, job.experiment, segment, labels=labels)
     job.network.cpu()
     if job.policy == "local":
         site.store.save_batchnorm(job.request.experiment, job.request.round, batchnorm_state(job.network))
     delta = flatten(parameters_of(job.network), job.specs) - job.parameters
     arrays = {"delta": delta}
     if job.bn_specs:
-        moments = running_moments(job.network, len(site.data.tr))
+        moments = running_moments(job.network, len(holdings.data.tr))
         arrays["bn_mean"] = flatten({name: m.mean for name, m in moments.items()}, job.bn_specs)
         arrays["bn_var"] = flatten({name: m.var for name, m in moments.items()}, job.bn_specs)
     answer = Update(
@@ -92,7 +93,7 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         round=job.request.round,
         tensors=specs_to_proto(job.specs),
         batchnorm=specs_to_proto(job.bn_specs),
-        examples=len(site.data.tr),
+        examples=len(holdings.data.tr),
         delta_sha256=sha256(delta),
     )
     return seal(encode(answer, arrays), site.journal, pooled=job.policy == "pooled")
@@ -102,14 +103,16 @@ def evaluate_round(site: Site, records: RecordDict) -> RecordDict:
     """Confusion counts of the parameters sent, under the site's own BatchNorm where that is local."""
     job = _Round(site, records, trained=True)
     answer = Evaluation(experiment=job.request.experiment, site=site.name, round=job.request.round)
-    if site.policy.send_confusion and site.reporting is not None:
+    holdings = site.load(job.experiment)
+    if site.policy.send_confusion and holdings.reporting is not None:
         network = job.network.to(pick_device(job.experiment.device))
         prep, classes = Preprocessing.of(job.experiment.data), len(job.release.info.classes)
         for counts, data in (
-            (answer.held_out, site.reporting.held_out),
-            (answer.transductive, site.reporting.transductive(site.data)),
+            (answer.held_out, holdings.reporting.held_out),
+            (answer.transductive, holdings.transductive),
         ):
-            counts.extend(evaluate(network, data, prep, classes).reshape(-1).tolist())
+            if data is not None:
+                counts.extend(evaluate(network, data, prep, classes).reshape(-1).tolist())
     return seal(encode(answer), site.journal)
 
 

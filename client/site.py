@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +29,23 @@ class Reporting:
     tr_labels: Index
     held_out: Labelled
 
-    def transductive(self, data: SiteData) -> Labelled:
+
+@dataclass(frozen=True)
+class Holdings:
+    """A site's images.
+
+    Attributes:
+        data: Unlabelled TR images and TI pairs: all that adaptation sees.
+        reporting: Labels, in simulation.
+    """
+
+    data: SiteData
+    reporting: Reporting | None = None
+
+    @property
+    def transductive(self) -> Labelled | None:
         """The site's own TR images with their labels: the papers' test set."""
-        return Labelled(data.tr, self.tr_labels)
+        return Labelled(self.data.tr, self.reporting.tr_labels) if self.reporting is not None else None
 
 
 @dataclass(frozen=True)
@@ -40,20 +55,18 @@ class Site:
     Attributes:
         name: Stable name; random draws and files are keyed by it, never by Flower's node id.
         modality: Of its target images.
-        data: Unlabelled TR images and TI pairs.
         policy: What it allows.
         owner_key: The model owner's key that it pins.
         store: Its folder.
-        reporting: Labels, in simulation.
+        load: Reads its images. Only a simulated site lets the experiment say which these are.
     """
 
     name: str
     modality: Modality
-    data: SiteData
     policy: SitePolicy
     owner_key: Ed25519PublicKey
     store: SiteStore
-    reporting: Reporting | None = None
+    load: Callable[[Experiment], Holdings]
 
     @property
     def journal(self) -> Path:
@@ -71,7 +84,6 @@ class SiteFile(Section):
     tr: Path = Field(description="folder of unlabelled task-relevant target images")
     ti_rgb: Path = Field(description="folder of the RGB halves of the task-irrelevant pairs")
     ti_target: Path = Field(description="folder of the target halves, same file names but for the ending")
-    size: int = Field(ge=16, le=1024, description="side that images are resized to, pixels")
     full_scale: float | None = Field(None, gt=0, description="pixel value that becomes 1.0; needed for 16-bit")
     policy: SitePolicy = SitePolicy()
 
@@ -87,10 +99,8 @@ def open_site(context: Context) -> Site:
     if "site-config" in node:
         return open_deployed(Path(str(node["site-config"])))
     if "partition-id" in node and "num-partitions" in node:
-        run = RunConfig.of(context.run_config)
-        return open_simulated(
-            run.experiment(), int(str(node["partition-id"])), int(str(node["num-partitions"])), run.home, run.cache
-        )
+        index, sites = int(str(node["partition-id"])), int(str(node["num-partitions"]))
+        return open_simulated(RunConfig.of(context.run_config), index, sites)
     raise ConfigError(
         "the node says neither which site it is nor which partition",
         where="--node-config",
@@ -98,23 +108,26 @@ def open_site(context: Context) -> Site:
     )
 
 
-def open_simulated(experiment: Experiment, index: int, sites: int, home: Path, cache: Path) -> Site:
+def open_simulated(run: RunConfig, index: int, sites: int) -> Site:
     """Site ``index`` of ``sites``; its images are its share of the experiment's data.
 
     It pins the key in the run's own folder: a simulation shows that signatures are checked, not that a key
     was exchanged safely.
     """
-    task = load_task(experiment.data, cache=cache)
-    share = split_task(task, experiment, sites)[index]
     name = site_name(index)
+
+    def load(experiment: Experiment) -> Holdings:
+        task = load_task(experiment.data, cache=run.cache)
+        share = split_task(task, experiment, sites)[index]
+        return Holdings(share.data, Reporting(share.tr_labels, task.target_test))
+
     return Site(
         name=name,
-        modality=experiment.data.modality,
-        data=share.data,
+        modality=run.experiments()[0].data.modality,
         policy=SIMULATION,
-        owner_key=load_public_key(home / "keys" / "owner.pub.pem"),
-        store=SiteStore(home / "sites" / name),
-        reporting=Reporting(share.tr_labels, task.target_test),
+        owner_key=load_public_key(run.home / "keys" / "owner.pub.pem"),
+        store=SiteStore(run.home / "sites" / name),
+        load=load,
     )
 
 
@@ -123,22 +136,30 @@ def open_deployed(path: Path) -> Site:
 
     Raises:
         ConfigError: If the file is missing or a key is wrong.
-        DataError: If images are missing, unreadable or not paired.
     """
     file = read_site_file(path)
-    cache = file.home / "cache"
-    tr = _images(_files(file.tr, "tr"), file, cache)
-    rgb_files, target_files = _paired(file)
-    check_pair_sizes(list(zip(rgb_files, target_files, strict=True)))
-    rgb = Images(decode_many(rgb_files, "rgb", file.size, cache=cache), 255.0)
     return Site(
         name=file.name,
         modality=file.modality,
-        data=SiteData(tr, Pairs(rgb, _images(target_files, file, cache))),
         policy=file.policy,
         owner_key=load_public_key(file.owner_key),
         store=SiteStore(file.home),
+        load=lambda experiment: load_site_file_images(file, experiment),
     )
+
+
+def load_site_file_images(file: SiteFile, experiment: Experiment) -> Holdings:
+    """The images of a deployed site, at the size of the experiment.
+
+    Raises:
+        DataError: If images are missing, unreadable or not paired.
+    """
+    cache, size = file.home / "cache", experiment.data.size
+    tr = _images(_files(file.tr, "tr"), file, size, cache)
+    rgb_files, target_files = _paired(file)
+    check_pair_sizes(list(zip(rgb_files, target_files, strict=True)))
+    rgb = Images(decode_many(rgb_files, "rgb", size, cache=cache), 255.0)
+    return Holdings(SiteData(tr, Pairs(rgb, _images(target_files, file, size, cache))))
 
 
 def read_site_file(path: Path) -> SiteFile:
@@ -158,8 +179,8 @@ def read_site_file(path: Path) -> SiteFile:
         raise ConfigError(f"key {key!r}: {first['msg']}", where=str(path), remedy="see docs/deploy.md") from None
 
 
-def _images(files: list[Path], site: SiteFile, cache: Path) -> Images:
-    pixels = decode_many(files, site.modality, site.size, cache=cache)
+def _images(files: list[Path], site: SiteFile, size: int, cache: Path) -> Images:
+    pixels = decode_many(files, site.modality, size, cache=cache)
     return Images(pixels, full_scale_for(pixels, site.full_scale))
 
 

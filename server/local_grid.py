@@ -10,11 +10,12 @@ import copy
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from flwr.app import Context, Error, Message, Metadata, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
 
 if TYPE_CHECKING:
     from flwr.supercore.run import Run
@@ -36,6 +37,8 @@ class LocalGrid(Grid):
         self.contexts = dict(contexts)
         self._numbers = itertools.count(1)
         self._ready: dict[str, tuple[float, Message]] = {}
+        # Messages take the identity of the process that makes them; Flower sets it, and here there is no Flower.
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SERVER, 1
 
     def set_run(self, run: Run) -> None:
         """Not needed: there is one run."""
@@ -48,19 +51,8 @@ class LocalGrid(Grid):
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """A message from the server."""
-        metadata = Metadata(
-            run_id=1,
-            message_id=f"message-{next(self._numbers)}",
-            src_node_id=SERVER,
-            dst_node_id=dst_node_id,
-            reply_to_message_id="",
-            group_id=group_id,
-            created_at=time.time(),
-            ttl=ttl or 3600.0,
-            message_type=message_type,
-        )
-        return _with_metadata(metadata, content)
+        """Flower's older way to make a message; not used."""
+        raise RuntimeError("construct a Message instead")
 
     def get_node_ids(self) -> list[int]:
         """All nodes."""
@@ -69,8 +61,9 @@ class LocalGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Lets each node answer at once; the answers wait to be pulled."""
         identifiers = []
-        for message in messages:
-            identifier = message.metadata.message_id
+        for unsent in messages:
+            identifier = f"message-{next(self._numbers)}"
+            message = _numbered(unsent, identifier)
             identifiers.append(identifier)
             reply = self.deliver(message)
             if reply is not None:
@@ -79,7 +72,7 @@ class LocalGrid(Grid):
 
     def deliver(self, message: Message) -> Message | None:
         """One node's answer; an exception becomes Flower's error reply, as in a SuperNode."""
-        received = _with_metadata(message.metadata, copy.deepcopy(message.content))
+        received = copy.deepcopy(message)
         try:
             reply = self._app(received, self.contexts[message.metadata.dst_node_id])
         except Exception:
@@ -103,7 +96,8 @@ class LocalGrid(Grid):
         raise RuntimeError("use server.messaging.exchange")
 
 
-def _with_metadata(metadata: Metadata, content: RecordDict) -> Message:
-    # Outside a Flower run the documented constructors lack the run's identity; this one takes it as given.
-    make: Any = Message
-    return cast(Message, make(metadata=metadata, content=content))
+def _numbered(message: Message, identifier: str) -> Message:
+    """The message as it is after sending, when it has a number that replies can name."""
+    out = copy.copy(message)
+    out.metadata.__dict__["_message_id"] = identifier
+    return out

@@ -38,8 +38,7 @@ def exchange(
         The reply of each node, or None where none came in time.
     """
     messages = [
-        grid.create_message(content, message_type, node, group, ttl=deadline_seconds)
-        for node, content in requests.items()
+        Message(content, node, message_type, ttl=deadline_seconds, group_id=group) for node, content in requests.items()
     ]
     nodes = list(requests)
     waiting = dict(zip(grid.push_messages(messages), nodes, strict=True))

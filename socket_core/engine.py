@@ -22,7 +22,7 @@ from socket_core.methods import Method, build_method
 from socket_core.methods.base import TiBatch, TrBatch
 from socket_core.methods.oracle import Oracle
 from socket_core.models import Network
-from socket_core.optimiser import set_lr, sgd
+from socket_core.optimiser import NesterovSgd, lr_factor
 from socket_core.seeds import derive_seed
 
 
@@ -146,7 +146,7 @@ def _train(
     on_step: Callable[[int, int], None] | None,
 ) -> AdaptReport:
     cfg = experiment.method
-    optimiser = sgd(
+    optimiser = NesterovSgd(
         method.target,
         lr=cfg.lr,
         backbone_lr_scale=cfg.backbone_lr_scale,
@@ -165,11 +165,10 @@ def _train(
         index = tr_stream.take(batch)
         x = tr.batch(index, tr.draw(rng, batch))
         pairs = ti.take(cfg.batch) if ti is not None else None
-        set_lr(optimiser, first + step, segment.rounds * segment.steps)
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         terms = method.step(TrBatch(x, torch.as_tensor(index, device=tr.device)), pairs)
         torch.stack(list(terms.values())).sum().backward()
-        optimiser.step()
+        optimiser.step(lr_factor(first + step, segment.rounds * segment.steps))
         for name, value in terms.items():
             sums[name] += value.detach()
         report.steps += 1

@@ -86,7 +86,7 @@ def bn_matching(
     sizes = {len(means), len(variances), len(running_means), len(running_vars)}
     if len(sizes) != 1 or not means:
         raise ValueError(f"BatchNorm matching needs four lists of one length >= 1, found lengths {sorted(sizes)}")
-    total = means[0].new_zeros(())
+    total: Tensor = means[0].new_zeros(())
     for i, (mean, var, rmean, rvar) in enumerate(zip(means, variances, running_means, running_vars, strict=True)):
         weight = first_layer if i == 0 else 1.0
         total = total + weight * (torch.linalg.vector_norm(mean - rmean) + torch.linalg.vector_norm(var - rvar))
@@ -102,7 +102,8 @@ def feature_distance_frobenius(source: Tensor, target: Tensor) -> Tensor:
     """
     if len(target) == 0:
         return _zero(target)
-    return torch.linalg.vector_norm(source - target)
+    norm: Tensor = torch.linalg.vector_norm(source - target)
+    return norm
 
 
 def feature_distance_per_sample(source: Tensor, target: Tensor) -> Tensor:

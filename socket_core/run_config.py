@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,21 @@ APP = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Values of ``[tool.flwr.app.config]``; an empty string or -1 means "the experiment's own"."""
+    """Values of ``[tool.flwr.app.config]``; an empty text means "the experiment's own".
+
+    Attributes:
+        config: The experiment, inside the app or as an absolute path.
+        methods: Comma-separated; each is a federation of its own, one after the other.
+        seeds: Comma-separated numbers; likewise.
+        home: Where keys, releases and runs are written.
+        cache: Rendered or decoded images.
+        data: Folder of images, in place of ``data.root``.
+        resume: Go on from the newest checkpoints.
+    """
 
     config: str
-    method: str
-    seed: int
+    methods: str
+    seeds: str
     home: Path
     cache: Path
     data: str
@@ -34,31 +45,31 @@ class RunConfig:
         cache = str(values.get("cache", ""))
         return cls(
             config=str(values.get("config", "configs/demo.yaml")),
-            method=str(values.get("method", "")),
-            seed=int(values.get("seed", -1)),
+            methods=str(values.get("methods", "")),
+            seeds=str(values.get("seeds", "")),
             home=folder,
             cache=Path(cache).expanduser().resolve() if cache else folder / "cache",
             data=str(values.get("data", "")),
             resume=bool(values.get("resume", False)),
         )
 
-    def experiment(self) -> Experiment:
-        """The experiment with the run's overrides.
+    def experiments(self) -> list[Experiment]:
+        """One experiment for each seed and method, seeds outermost.
 
         Raises:
             ConfigError: If the file or a value is wrong.
         """
         path = Path(self.config).expanduser()
-        return load_experiment(path if path.is_absolute() else APP / path, overrides(self.method, self.seed, self.data))
+        path = path if path.is_absolute() else APP / path
+        grid = itertools.product(_words(self.seeds), _words(self.methods))
+        return [load_experiment(path, overrides(method, seed, self.data)) for seed, method in grid]
 
 
-def overrides(method: str = "", seed: int = -1, data: str = "") -> dict[str, Any]:
+def overrides(method: str = "", seed: str = "", data: str = "") -> dict[str, Any]:
     """Dotted overrides of an experiment; empty values override nothing."""
-    out: dict[str, Any] = {}
-    if method:
-        out["method.name"] = method
-    if seed >= 0:
-        out["seed"] = seed
-    if data:
-        out["data.root"] = data
-    return out
+    given = {"method.name": method, "seed": int(seed) if seed.isdecimal() else seed, "data.root": data}
+    return {key: value for key, value in given.items() if value != ""}
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]

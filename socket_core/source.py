@@ -18,7 +18,7 @@ from socket_core.errors import DataError, MethodError
 from socket_core.evaluation import evaluate, scores
 from socket_core.losses import smoothed_cross_entropy
 from socket_core.models import Network, build_network
-from socket_core.optimiser import set_lr, sgd
+from socket_core.optimiser import NesterovSgd, lr_factor
 from socket_core.seeds import derive_seed
 
 
@@ -74,7 +74,7 @@ def train_source(
     prep = Preprocessing.of(experiment.data)
     loader = Loader(fit.images, prep, device)
     labels = torch.as_tensor(fit.labels, device=device)
-    optimiser = sgd(
+    optimiser = NesterovSgd(
         network,
         lr=cfg.lr,
         backbone_lr_scale=cfg.backbone_lr_scale,
@@ -89,12 +89,11 @@ def train_source(
         with bn_mode(network, "update"):
             for i in range(per_epoch):
                 index = stream.take(batch)
-                set_lr(optimiser, (epoch - 1) * per_epoch + i, cfg.epochs * per_epoch)
                 x = loader.batch(index, loader.draw(rng, batch))
                 loss = smoothed_cross_entropy(network(x), labels[torch.as_tensor(index)], cfg.smoothing)
-                optimiser.zero_grad(set_to_none=True)
+                optimiser.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimiser.step(lr_factor((epoch - 1) * per_epoch + i, cfg.epochs * per_epoch))
         if not torch.isfinite(loss):
             raise MethodError("the loss is no longer finite", where=f"epoch {epoch}", remedy="lower source.lr")
         accuracy = scores(evaluate(network, held, prep, classes)).accuracy

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from socket_core.data import scenes_cache
 from socket_core.data import scenes_sensors as sensors
 from socket_core.data.scenes_geometry import SOLIDS
-from socket_core.data.scenes_layout import UNIFORMS, layout, see
+from socket_core.data.scenes_layout import UNIFORMS, layout
+from socket_core.data.scenes_view import see
 from socket_core.data.types import Images, Index, Labelled, Modality, Pairs, TransferTask
 from socket_core.errors import ConfigError, DataError
 from socket_core.seeds import derive_seed

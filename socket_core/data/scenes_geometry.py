@@ -160,6 +160,12 @@ SOLIDS: tuple[Solid, ...] = (
 )
 
 
+def dot(u: Floats, v: Floats) -> Floats:
+    """Scalar products of vectors whose three components come first."""
+    out: Floats = u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
+    return out
+
+
 def ball_span(o: Floats, d: Floats, radius: Floats | float) -> tuple[Floats, Floats]:
     """Where rays ``o + t d`` are inside the ball of ``radius`` about 0.
 
@@ -171,9 +177,9 @@ def ball_span(o: Floats, d: Floats, radius: Floats | float) -> tuple[Floats, Flo
     Returns:
         Entry (at least 0) and exit ``t``; the entry is past the exit where the ray misses.
     """
-    square = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
-    middle = -(o[0] * d[0] + o[1] * d[1] + o[2] * d[2]) / square
-    left = o[0] * o[0] + o[1] * o[1] + o[2] * o[2] - radius * radius
+    square = dot(d, d)
+    middle = -dot(o, d) / square
+    left = dot(o, o) - radius * radius
     room = middle * middle - left / square
     half = np.sqrt(np.maximum(room, np.float32(0.0)))
     near, far = np.maximum(middle - half, np.float32(0.0)), middle + half

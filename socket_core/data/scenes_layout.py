@@ -1,8 +1,7 @@
-"""What stands where in a rendered scene, and what each pixel of the camera sees.
+"""What stands where in a rendered scene: camera, pose, room, light and materials.
 
 The world: y up, metres, the solid stands at the origin on the floor ``y = 0`` in front of a corner
-of two walls. Every number of a layout is drawn before the class is known, so that camera, pose, room,
-light and materials carry nothing about it.
+of two walls. A layout is drawn without knowing the class, so that nothing in it can tell the class.
 """
 
 from __future__ import annotations
@@ -12,10 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from socket_core.data.scenes_geometry import SOLIDS, Floats, ball_span, march, normals
-
-FAR = 8.0
-"""Metres at which a ray that meets nothing ends."""
+from socket_core.data.scenes_geometry import Floats, dot
 
 UNIFORMS = 128
 """Random numbers an image may spend on its layout."""
@@ -89,11 +85,6 @@ def _rows(*components: Floats) -> Floats:
     return out
 
 
-def _dot(u: Floats, v: Floats) -> Floats:
-    out: Floats = u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
-    return out
-
-
 def _camera(draw: _Draw) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     focal, distance = draw(1.15, 1.4), draw(1.2, 2.0)
     pitch, roll = draw(0.4, 0.72), draw(-0.1, 0.1)
@@ -120,7 +111,7 @@ def _pose(draw: _Draw, scale: Floats) -> tuple[Floats, Floats]:
         ],
         1,
     )
-    turn = np.stack([_rows(*[_dot(flat[:, i].T, lean[:, j].T) for j in range(3)]) for i in range(3)], 1)
+    turn = np.stack([_rows(*[dot(flat[:, i].T, lean[:, j].T) for j in range(3)]) for i in range(3)], 1)
     return turn, 0.4 * scale * np.sin(tilt)
 
 
@@ -172,133 +163,3 @@ def layout(uniforms: NDArray[np.float64]) -> Layout:
         infrared=np.concatenate([dark, dark * draw(0.7, 1.0, SURFACES, 1)], 2),
         gains=_rows(draw(0.8, 1.15), draw(0.8, 1.2), draw(0.0, 0.06)),
     )
-
-
-@dataclass(frozen=True)
-class View:
-    """What the camera sees: one entry a pixel, ``(B, P)`` in rows, vectors ``(3, B, P)``.
-
-    Attributes:
-        z: Distance along the optical axis, metres.
-        stretch: Distance along the ray divided by ``z``.
-        surface: 0 the solid, 1 the floor, 2 and 3 the walls; 255 nothing.
-        normal: Unit normals in the world.
-        place: Where on the surface, metres, in the frame that its texture is fixed to.
-        facing: Cosine between the normal and the way to the camera.
-        lit: 1 where the lamp reaches the surface, 0 in cast shadow.
-    """
-
-    z: Floats
-    stretch: Floats
-    surface: NDArray[np.uint8]
-    normal: Floats
-    place: Floats
-    facing: Floats
-    lit: Floats
-
-
-def _meet(
-    scene: Layout, labels: NDArray[np.int64], which: NDArray[np.int64], o: Floats, d: Floats, steps: int
-) -> tuple[Floats, Floats, Floats]:
-    """First hits of n rays, of the scenes ``which``, with the solids.
-
-    Args:
-        scene: B scenes.
-        labels: Their classes ``(B,)``.
-        which: Scene of each ray, ``(n,)``.
-        o: Origins relative to the solid's centre, world axes, metres, ``(3, n)``.
-        d: Directions in the world, ``(3, n)``.
-        steps: Steps at most.
-
-    Returns:
-        ``t`` (infinite without a hit), and for hits the unit normals (world) and places (solid's frame, metres).
-    """
-    t = np.full(which.shape, np.inf, np.float32)
-    normal, place = np.zeros_like(d), np.zeros_like(d)
-    for kind in np.unique(labels):
-        rays = np.flatnonzero(labels[which] == kind)
-        image, solid = which[rays], SOLIDS[kind]
-        turn, scale, ab = scene.turn[image].transpose(1, 2, 0), scene.scale[image], scene.ab[image].T
-        local_o = np.stack([_dot(axis, o[:, rays]) for axis in turn]) / scale
-        local_d = np.stack([_dot(axis, d[:, rays]) for axis in turn]) / scale
-        start, end = ball_span(local_o, local_d, solid.bound)
-        t[rays] = found = march(solid, local_o, local_d, start, end, ab, steps)
-        hit = np.isfinite(found)
-        at = local_o[:, hit] + found[hit] * local_d[:, hit]
-        out = normals(solid, at, ab[:, hit])
-        normal[:, rays[hit]] = np.stack([_dot(turn[:, j, hit], out) for j in range(3)])
-        place[:, rays[hit]] = at * scale[hit]
-    return t, normal, place
-
-
-def _background(scene: Layout, d: Floats) -> tuple[Floats, NDArray[np.uint8], Floats]:
-    """Depth, surface and normal of the floor or wall behind every pixel; ``d`` is ``(3, B, P)``."""
-    batch = len(scene.scale)
-    floor = np.broadcast_to(np.array([0, 1, 0, 0], np.float32), (batch, 1, 4))
-    planes = np.concatenate([floor, scene.walls], 1)
-    z = np.full(d.shape[1:], FAR, np.float32)
-    surface = np.full(d.shape[1:], 255, np.uint8)
-    normal = np.zeros_like(d)
-    for k in range(3):
-        n = planes[:, k, :3].T[:, :, None]
-        above = (_dot(n[:, :, 0], scene.eye.T) + planes[:, k, 3])[:, None]
-        toward = -_dot(n, d)
-        t = above / np.maximum(toward, np.float32(1e-4))
-        nearer = (toward > 1e-4) & (t < z)
-        np.copyto(z, t, where=nearer)
-        surface[nearer] = k + 1
-        for j in range(3):
-            np.copyto(normal[j], n[j], where=nearer)
-    return z, surface, normal
-
-
-def see(scene: Layout, labels: NDArray[np.int64], size: int) -> View:
-    """Traces the camera's rays, then the way from each visible point to the lamp.
-
-    Args:
-        scene: B scenes.
-        labels: The solid of each, ``(B,)``.
-        size: Pixels a side; P is its square.
-    """
-    grid = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size) - np.float32(0.5)
-    column, row = np.tile(grid, size), np.repeat(grid, size)
-    x = (column - scene.shift[:, :1]) / scene.focal[:, None]
-    y = (row - scene.shift[:, 1:]) / scene.focal[:, None]
-    d = np.stack([x * r + y * u + f for r, u, f in scene.camera.transpose(2, 1, 0)[..., None]])
-    z, surface, normal = _background(scene, d)
-
-    rest = np.array([SOLIDS[k].rest for k in labels], np.float32) * scene.scale
-    bound = np.array([SOLIDS[k].bound for k in labels], np.float32) * scene.scale
-    centre = scene.turn[:, 1].T * rest
-    centre[1] += scene.lift
-    from_centre = scene.eye.T - centre
-    near, far = ball_span(from_centre[:, :, None], d, bound[:, None])
-    flat = np.flatnonzero(near < far)
-    which = flat // (size * size)
-    t, n, at = _meet(scene, labels, which, from_centre[:, which], d.reshape(3, -1)[:, flat], 32)
-    front = t < z.ravel()[flat]
-    flat, which = flat[front], which[front]
-    z.ravel()[flat], surface.ravel()[flat] = t[front], 0
-    normal.reshape(3, -1)[:, flat] = n[:, front]
-
-    place = scene.eye.T[:, :, None] + z * d
-    lit = _lit(scene, labels, place - centre[:, :, None], normal, surface, bound)
-    place.reshape(3, -1)[:, flat] = at[:, front]
-    stretch = np.sqrt(_dot(d, d))
-    return View(z, stretch, surface, normal, place, -_dot(normal, d) / stretch, lit)
-
-
-def _lit(
-    scene: Layout, labels: NDArray[np.int64], o: Floats, normal: Floats, surface: NDArray[np.uint8], bound: Floats
-) -> Floats:
-    """1 where no solid stands between a point and the lamp; ``o`` is relative to the solid's centre."""
-    light = scene.light.T[:, :, None]
-    o = o + normal * (0.04 * scene.scale[:, None])
-    near, far = ball_span(o, light, bound[:, None])
-    ask = (near < far) & (_dot(normal, light) > 0) & (surface != 255)
-    flat = np.flatnonzero(ask)
-    which = flat // surface.shape[1]
-    t, _, _ = _meet(scene, labels, which, o.reshape(3, -1)[:, flat], scene.light.T[:, which], 16)
-    lit = np.ones(surface.shape, np.float32)
-    lit.ravel()[flat[np.isfinite(t)]] = 0
-    return lit

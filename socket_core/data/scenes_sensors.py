@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from socket_core.data.scenes_geometry import Floats
-from socket_core.data.scenes_layout import SURFACES, Layout, View
+from socket_core.data.scenes_geometry import Floats, dot
+from socket_core.data.scenes_layout import SURFACES, Layout
+from socket_core.data.scenes_view import View
 
 NORMALS = 5
 """Standard normal numbers a pixel: three for RGB, one for infrared, one for depth."""
@@ -64,13 +65,11 @@ def colour(scene: Layout, view: View, noise: Floats, size: int) -> NDArray[np.ui
     mix, row = _texture(scene, view)
     light = scene.light.T[:, :, None]
     n = view.normal
-    slope = n[0] * light[0] + n[1] * light[1] + n[2] * light[2]
-    direct = np.maximum(slope, np.float32(0)) * view.lit
+    direct = np.maximum(dot(n, light), np.float32(0)) * view.lit
     # A highlight where the light, mirrored at the solid, comes straight at a camera on axis.
     forward = scene.camera[:, 2].T[:, :, None]
     half = light - forward
-    along = n[0] * half[0] + n[1] * half[1] + n[2] * half[2]
-    along = along / np.sqrt(half[0] * half[0] + half[1] * half[1] + half[2] * half[2])
+    along = dot(n, half) / np.sqrt(dot(half, half))
     shine = np.where(view.surface == 0, np.maximum(along, np.float32(0)), np.float32(0))
     for _ in range(4):
         shine = shine * shine
@@ -115,7 +114,8 @@ def depth(scene: Layout, view: View, noise: Floats, chance: Floats, size: int) -
     """
     z = view.z
     focal = scene.focal[:, None] * size
-    # A pixel is in the projector's shadow if another one left of it is nearer to the right edge there.
+    # In the projector's picture a pixel lies to the right by its disparity; what another pixel, left of it
+    # here, has overtaken there is in that one's shadow.
     seen = np.tile(np.arange(size, dtype=np.float32), size) + focal * np.float32(_BASELINE) / z
     furthest = np.maximum.accumulate(seen.reshape(-1, size, size), axis=2).reshape(z.shape)
     shadow = seen < furthest - np.float32(0.5)

@@ -1,0 +1,251 @@
+"""Small federations in process: one release for all tests, a fresh home for each, grids that misbehave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from flwr.app import Context, Error, Message, RecordDict
+
+from client.app import app
+from protos.codec import EVALUATE, TRAIN
+from server import rounds
+from server.local_grid import ClientCall, LocalGrid
+from server.owner import ensure_release
+from server.state import ServerState
+from socket_core.config import Experiment, parse_experiment
+from socket_core.data.catalogue import load_task
+from socket_core.data.types import TransferTask
+from socket_core.keys import load_public_key
+from socket_core.release import Release, read_release
+
+BASE: dict[str, Any] = {
+    "name": "small",
+    "device": "cpu",
+    "data": {
+        "size": 48,
+        "scenes": {"source_train": 16, "source_test": 8, "target_train": 36, "target_test": 8, "ti": 21},
+    },
+    "network": {"bottleneck_dim": 8},
+    "source": {"epochs": 1, "batch": 8},
+    "method": {"name": "socket", "batch": 4, "lr": 0.05},
+    "federation": {
+        "sites": 3,
+        "rounds": 2,
+        "steps": 2,
+        "quorum": 2,
+        "partition": "iid",
+        "enrol_seconds": 20.0,
+        "deadline_seconds": 20.0,
+    },
+}
+FIRST_NODE = 100
+
+
+class Kill(BaseException):
+    """The death of the server process."""
+
+
+def quiet(_text: str) -> None:
+    """Says nothing."""
+
+
+def experiment_with(**changes: Any) -> Experiment:
+    """The small experiment; ``federation__rounds=3`` changes a key of a section."""
+    raw = json.loads(json.dumps(BASE))
+    for dotted, value in changes.items():
+        *sections, last = dotted.split("__")
+        node = raw
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = value
+    return parse_experiment(raw, where="tests")
+
+
+@dataclass(frozen=True)
+class World:
+    """What is made once: rendered scenes and a home that holds keys and a release, but no site yet."""
+
+    cache: Path
+    home: Path
+
+    def task(self) -> TransferTask:
+        """All images of the small experiment."""
+        return load_task(experiment_with().data, cache=self.cache)
+
+
+@cache
+def _make_world(root: Path) -> World:
+    made = World(root / "cache", root / "home")
+    ensure_release(experiment_with(), made.home, made.cache, say=quiet)
+    return made
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Shared by all tests of server and client; nobody writes into it."""
+    return _make_world(tmp_path_factory.getbasetemp() / "world")
+
+
+class Bench:
+    """One experiment in its own home.
+
+    Args:
+        world: Where release and scenes come from.
+        folder: An empty folder.
+        sites: Simulated sites.
+        template: A home to copy instead of the world's, for sites that hold something already.
+        **changes: See :func:`experiment_with`.
+    """
+
+    def __init__(self, world: World, folder: Path, *, sites: int = 3, template: Path | None = None, **changes: Any):
+        self.cache, self.home, self.sites = world.cache, folder / "home", sites
+        shutil.copytree(template or world.home, self.home)
+        self.experiment = experiment_with(**changes)
+        self.config = folder / "experiment.yaml"
+        self.config.write_text(yaml.safe_dump(self.experiment.model_dump(mode="json")), encoding="utf-8")
+        self.release_folder = self.home / "release-seed0"
+        self.owner_key = load_public_key(self.home / "keys" / "owner.pub.pem")
+        self.release: Release = read_release(self.release_folder, self.owner_key)
+
+    @property
+    def job_home(self) -> Path:
+        """Where checkpoints and metrics go."""
+        return self.home / "job"
+
+    @property
+    def run_config(self) -> dict[str, str]:
+        """Flower's run configuration."""
+        return {"config": str(self.config), "home": str(self.home), "cache": str(self.cache)}
+
+    def context(self, index: int, node: int) -> Context:
+        """The Flower context of one simulated site."""
+        return Context(
+            run_id=1,
+            node_id=node,
+            node_config={"partition-id": index, "num-partitions": self.sites},
+            state=RecordDict(),
+            run_config=dict(self.run_config),
+        )
+
+    def contexts(self, nodes: Sequence[int] | None = None) -> dict[int, Context]:
+        """Contexts of all sites by node id."""
+        ids = list(nodes) if nodes is not None else [FIRST_NODE + i for i in range(self.sites)]
+        return {node: self.context(index, node) for index, node in enumerate(ids)}
+
+    def job(self, *, resume: bool = False) -> rounds.Job:
+        """The job."""
+        return rounds.Job(self.experiment, self.release, self.release_folder, self.job_home, resume)
+
+    def run(
+        self, grid: LocalGrid | None = None, *, resume: bool = False, observe: rounds.Observer | None = None
+    ) -> ServerState:
+        """Runs the job, on healthy sites if no grid is given."""
+        return rounds.run(grid or LocalGrid(app, self.contexts()), self.job(resume=resume), observe)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of rounds.jsonl without wall-clock times."""
+        lines = (self.job_home / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+        return [{k: v for k, v in json.loads(line).items() if not k.endswith("seconds")} for line in lines]
+
+
+def same_state(one: ServerState, other: ServerState) -> bool:
+    """Whether two states are equal to the bit, but for the random name of the job."""
+    pairs = [(one.parameters, other.parameters)]
+    if one.batchnorm is not None and other.batchnorm is not None:
+        pairs += [(one.batchnorm.mean, other.batchnorm.mean), (one.batchnorm.var, other.batchnorm.var)]
+    elif one.batchnorm is not other.batchnorm:
+        return False
+    return one.round == other.round and all(
+        a.dtype == b.dtype == np.float32 and a.tobytes() == b.tobytes() for a, b in pairs
+    )
+
+
+Change = Callable[[Message, Message | None], Message | None]
+"""From a request and the honest reply to what the server is shown."""
+
+
+class ChangingGrid(LocalGrid):
+    """Nodes answer honestly, then some of the replies are changed on the way.
+
+    Args:
+        contexts: Contexts by node id.
+        change: What to do, by node id.
+        types: Flower message types whose replies are changed.
+        client: The ClientApp.
+    """
+
+    def __init__(
+        self,
+        contexts: dict[int, Context],
+        change: dict[int, Change],
+        *,
+        types: Sequence[str] = (TRAIN,),
+        client: ClientCall = app,
+    ) -> None:
+        super().__init__(client, contexts)
+        self.change, self.types = change, tuple(types)
+
+    def deliver(self, message: Message) -> Message | None:
+        """The honest answer, changed."""
+        reply = super().deliver(message)
+        change = self.change.get(message.metadata.dst_node_id)
+        return change(message, reply) if change is not None and message.metadata.message_type in self.types else reply
+
+
+def lost(message: Message, _reply: Message | None) -> Message | None:
+    """What Flower reports for a node whose process is gone."""
+    return Message(Error(3, "node unavailable"), reply_to=message)
+
+
+def silent(_message: Message, _reply: Message | None) -> Message | None:
+    """No answer at all."""
+    return None
+
+
+class RecordingGrid(LocalGrid):
+    """Keeps all requests and replies."""
+
+    def __init__(self, client: ClientCall, contexts: dict[int, Context]) -> None:
+        super().__init__(client, contexts)
+        self.sent: list[Message] = []
+        self.received: list[Message] = []
+
+    def deliver(self, message: Message) -> Message | None:
+        """Answers and writes down both."""
+        self.sent.append(message)
+        reply = super().deliver(message)
+        if reply is not None:
+            self.received.append(reply)
+        return reply
+
+
+def message_to(content: RecordDict, message_type: str, node: int = FIRST_NODE) -> Message:
+    """A request as a site receives it."""
+    return LocalGrid(app, {}).create_message(content, message_type, node, "test")
+
+
+def reply_with(content: RecordDict) -> Message:
+    """A reply as the server receives it."""
+    return Message(content, reply_to=message_to(RecordDict(), TRAIN))
+
+
+def error_reply(text: str = "client app error", code: int = 0) -> Message:
+    """Flower's report of a failed node."""
+    return Message(Error(code, text), reply_to=message_to(RecordDict(), TRAIN))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All files below a folder with their contents."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+ALL_TYPES = (TRAIN, EVALUATE)

@@ -1,0 +1,466 @@
+"""The federated loop: equality with centralised adaptation, reproducibility, kill and resume."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, RecordDict
+
+from client.app import app
+from client.store import SiteStore
+from protos.codec import TRAIN
+from server import checkpoint, rounds
+from server import owner as owner_module
+from server.app import app as server_app
+from server.app import job_folder
+from server.local_grid import LocalGrid
+from server.state import ServerState
+from socket_core.batchnorm import running_moments
+from socket_core.data.catalogue import split_task
+from socket_core.engine import Segment, adapt
+from socket_core.errors import FederationError
+from socket_core.exchange import batchnorm_specs, batchnorm_state, flatten, parameters_of, travelling_specs
+from socket_core.release import pack_release
+from tests.server.builders import Bench, Kill, RecordingGrid, World, lost, same_state
+from tests.server.builders import ChangingGrid as Changing
+
+POLICIES = ("local", "source", "pooled")
+ROUND = ("round opened", "reply", "reply", "replies screened", "aggregated", "checkpoint saved", "evaluated")
+STEPS = ("nodes", "enrolled", *(ROUND + ("round closed",)) * 2)
+"""All steps that a run of two rounds with two sites reports."""
+
+SMALL: dict[str, Any] = {
+    "federation__sites": 2,
+    "federation__steps": 1,
+    "data__scenes__target_train": 36,
+}
+
+
+# --- one site, one round
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("method", ["socket", "shot", "adabn", "unadapted", "oracle"])
+def test_one_site_and_one_round_equal_centralised_adaptation(
+    world: World, tmp_path: Path, method: str, policy: str
+) -> None:
+    if (method, policy) == ("adabn", "source"):
+        pytest.skip("AdaBN refuses frozen statistics")
+    changes = {
+        "method__name": method,
+        "federation__bn_policy": policy,
+        "federation__sites": 1,
+        "federation__rounds": 1,
+        "federation__quorum": 1,
+        "federation__steps": 3,
+    }
+    bench = Bench(world, tmp_path, sites=1, **changes)
+    state = bench.run()
+
+    share = split_task(world.task(), bench.experiment, 1)[0]
+    network = bench.release.network()
+    labels = share.tr_labels if method == "oracle" else None
+    segment = Segment(site="site-00", round=1, steps=3, rounds=1, fresh=True)
+    adapt(network, bench.release.network(), share.data, bench.experiment, segment, labels=labels)
+
+    specs = travelling_specs(network, bench.experiment.federation.bn_policy)
+    np.testing.assert_allclose(state.parameters, flatten(parameters_of(network), specs), rtol=0, atol=1e-6)
+    if method in ("socket", "shot", "oracle"):
+        before = flatten(parameters_of(bench.release.network()), specs)
+        assert np.abs(state.parameters - before).max() > 1e-4, "the comparison must be of something that moved"
+    if policy == "local":
+        kept = SiteStore(bench.home / "sites" / "site-00").load_batchnorm(state.experiment, 1)
+        assert kept is not None
+        central = batchnorm_state(network)
+        assert kept.keys() == central.keys()
+        assert all(np.allclose(kept[k].numpy(), central[k].numpy(), rtol=0, atol=1e-6) for k in central)
+    if policy == "pooled":
+        assert state.batchnorm is not None
+        bn = batchnorm_specs(network, "pooled")
+        moments = running_moments(network, 1)
+        mean = flatten({k: m.mean for k, m in moments.items()}, bn)
+        var = flatten({k: m.var for k, m in moments.items()}, bn)
+        np.testing.assert_allclose(state.batchnorm.mean, mean, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(state.batchnorm.var, var, rtol=0, atol=1e-6)
+
+
+def test_a_method_without_gradient_steps_runs_one_round(world: World, tmp_path: Path) -> None:
+    bench = Bench(world, tmp_path, method__name="adabn", federation__rounds=5)
+    assert bench.run().round == 1
+
+
+# --- the same again
+
+
+class PermutedGrid(LocalGrid):
+    """Hands replies over in another order each time, a few at a time."""
+
+    def __init__(self, contexts: dict[int, Context], order: int) -> None:
+        super().__init__(app, contexts)
+        self._order = order
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        ready = super().pull_messages(message_ids)
+        return list(list(itertools.permutations(ready))[self._order % max(1, len(ready))])
+
+
+@pytest.fixture(scope="module", params=["local", "pooled"])
+def healthy(
+    request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, ServerState, list[dict[str, Any]]]:
+    """Policy, end state and records of an undisturbed run of three sites."""
+    bench = Bench(world, tmp_path_factory.mktemp("healthy"), federation__bn_policy=request.param)
+    return request.param, bench.run(), bench.records()
+
+
+def test_a_second_run_in_a_fresh_home_is_equal_to_the_bit(
+    world: World, tmp_path: Path, healthy: tuple[str, ServerState, list[dict[str, Any]]]
+) -> None:
+    policy, state, records = healthy
+    bench = Bench(world, tmp_path, federation__bn_policy=policy)
+    assert same_state(bench.run(), state)
+    assert bench.records() == records
+
+
+def test_two_jobs_in_one_home_do_not_disturb_each_other(
+    world: World, tmp_path: Path, healthy: tuple[str, ServerState, list[dict[str, Any]]]
+) -> None:
+    policy, state, _ = healthy
+    bench = Bench(world, tmp_path, federation__bn_policy=policy)
+    first, second = bench.run(), bench.run()
+    assert first.experiment != second.experiment
+    assert same_state(first, state)
+    assert same_state(second, state)
+
+
+@pytest.mark.parametrize("order", range(3))
+def test_the_order_of_replies_does_not_matter(
+    world: World, tmp_path: Path, healthy: tuple[str, ServerState, list[dict[str, Any]]], order: int
+) -> None:
+    policy, state, records = healthy
+    bench = Bench(world, tmp_path, federation__bn_policy=policy)
+    assert same_state(bench.run(PermutedGrid(bench.contexts(), order)), state)
+    assert bench.records() == records
+
+
+@pytest.mark.parametrize("nodes", [(7, 5, 6), (2**62, 3, 2**40)])
+def test_node_ids_do_not_matter(
+    world: World,
+    tmp_path: Path,
+    healthy: tuple[str, ServerState, list[dict[str, Any]]],
+    nodes: tuple[int, ...],
+) -> None:
+    policy, state, records = healthy
+    bench = Bench(world, tmp_path, federation__bn_policy=policy)
+    assert same_state(bench.run(LocalGrid(app, bench.contexts(nodes))), state)
+    assert bench.records() == records
+
+
+def test_different_seeds_give_different_models(
+    world: World, tmp_path: Path, healthy: tuple[str, ServerState, list[dict[str, Any]]]
+) -> None:
+    policy, state, _ = healthy
+    bench = Bench(world, tmp_path, federation__bn_policy=policy, seed=1)
+    assert not same_state(bench.run(), state)
+
+
+# --- kill and resume
+
+
+class Unbroken:
+    """A run that nobody disturbed, and the home from which all others start: its sites hold the release."""
+
+    def __init__(self, world: World, folder: Path, policy: str) -> None:
+        self.changes = {**SMALL, "federation__bn_policy": policy}
+        warm = Bench(world, folder / "warm", sites=2, **self.changes)
+        with pytest.raises(Kill):
+            warm.run(observe=stop_at(STEPS.index("enrolled")))
+        self.world, self.template = world, warm.home
+        bench = self.bench(folder / "whole")
+        self.steps: list[str] = []
+        self.state = bench.run(observe=lambda step, _facts: self.steps.append(step))
+        self.records = bench.records()
+
+    def bench(self, folder: Path) -> Bench:
+        """The same job in a home of its own."""
+        return Bench(self.world, folder, sites=2, template=self.template, **self.changes)
+
+
+def stop_at(index: int) -> rounds.Observer:
+    """An observer that kills the run when its ``index``-th step has ended."""
+    numbers = itertools.count()
+
+    def observe(_step: str, _facts: dict[str, Any]) -> None:
+        if next(numbers) == index:
+            raise Kill
+
+    return observe
+
+
+@pytest.fixture(scope="module", params=["local", "pooled"])
+def unbroken(request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    """The reference for all kills."""
+    return Unbroken(world, tmp_path_factory.mktemp("unbroken"), request.param)
+
+
+def test_an_unbroken_run_reports_the_steps_at_which_it_is_killed_below(unbroken: Unbroken) -> None:
+    assert tuple(unbroken.steps) == STEPS
+    assert [r["round"] for r in unbroken.records] == [1, 2]
+    assert all(r["held_out"]["by_site"].keys() == {"site-00", "site-01"} for r in unbroken.records)
+    assert (unbroken.state.batchnorm is not None) == (unbroken.changes["federation__bn_policy"] == "pooled")
+
+
+@pytest.mark.parametrize("index", range(len(STEPS)), ids=[f"{i:02d} {s}" for i, s in enumerate(STEPS)])
+def test_killed_after_any_step_and_resumed_it_ends_in_the_same_state(
+    unbroken: Unbroken, tmp_path: Path, index: int
+) -> None:
+    bench = unbroken.bench(tmp_path)
+    with pytest.raises(Kill):
+        bench.run(observe=stop_at(index))
+    assert same_state(bench.run(resume=True), unbroken.state)
+    assert bench.records() == unbroken.records
+
+
+def _kill_on_call(monkeypatch: pytest.MonkeyPatch, target: object, name: str, call: int) -> None:
+    real: Callable[..., Any] = getattr(target, name)
+    numbers = itertools.count(1)
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        if next(numbers) == call:
+            raise Kill
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(target, name, dying)
+
+
+@pytest.mark.parametrize("round_", [1, 2])
+@pytest.mark.parametrize(
+    ("target", "name", "call"),
+    [
+        pytest.param(os, "fsync", 1, id="before the temporary file is synced"),
+        pytest.param(Path, "replace", 1, id="before the rename"),
+        pytest.param(os, "fsync", 2, id="before the folder is synced"),
+    ],
+)
+def test_killed_inside_a_checkpoint_and_resumed_it_ends_in_the_same_state(
+    unbroken: Unbroken,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    round_: int,
+    target: object,
+    name: str,
+    call: int,
+) -> None:
+    bench = unbroken.bench(tmp_path)
+    real = checkpoint.save_checkpoint
+
+    def save(folder: Path, state: ServerState, *rest: Any) -> Path:
+        if state.round == round_:
+            _kill_on_call(monkeypatch, target, name, call)
+        return real(folder, state, *rest)
+
+    monkeypatch.setattr(rounds, "save_checkpoint", save)
+    with pytest.raises(Kill):
+        bench.run()
+    monkeypatch.undo()
+    assert same_state(bench.run(resume=True), unbroken.state)
+    assert bench.records() == unbroken.records
+
+
+def test_killed_again_and_again_it_ends_in_the_same_state(unbroken: Unbroken, tmp_path: Path) -> None:
+    bench = unbroken.bench(tmp_path)
+    for index in (6, 7, 5, 8, 7):
+        with pytest.raises(Kill):
+            bench.run(resume=True, observe=stop_at(index))
+    assert same_state(bench.run(resume=True), unbroken.state)
+    assert bench.records() == unbroken.records
+
+
+def test_killed_while_the_journal_was_half_written_it_mends_the_last_line(unbroken: Unbroken, tmp_path: Path) -> None:
+    bench = unbroken.bench(tmp_path)
+    with pytest.raises(Kill):
+        bench.run(observe=stop_at(STEPS.index("round closed")))
+    journal = bench.job_home / "rounds.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert same_state(bench.run(resume=True), unbroken.state)
+    assert bench.records() == unbroken.records
+
+
+def test_resuming_a_finished_run_trains_nothing_and_changes_nothing(unbroken: Unbroken, tmp_path: Path) -> None:
+    bench = unbroken.bench(tmp_path)
+    bench.run()
+    grid = RecordingGrid(app, bench.contexts())
+    assert same_state(bench.run(grid, resume=True), unbroken.state)
+    assert bench.records() == unbroken.records
+    assert TRAIN not in {m.metadata.message_type for m in grid.sent}
+
+
+def test_resume_without_a_checkpoint_starts_from_the_source(unbroken: Unbroken, tmp_path: Path) -> None:
+    bench = unbroken.bench(tmp_path)
+    assert same_state(bench.run(resume=True), unbroken.state)
+
+
+def test_killed_during_the_first_enrolment_the_sites_keep_the_release(world: World, tmp_path: Path) -> None:
+    bench = Bench(world, tmp_path)
+    with pytest.raises(Kill):
+        bench.run(observe=stop_at(1))
+    grid = RecordingGrid(app, bench.contexts())
+    bench.run(grid, resume=True)
+    assert "query.release" not in {m.metadata.message_type for m in grid.sent}
+
+
+# --- what lies in the folder already
+
+
+def test_an_unfinished_run_is_not_thrown_away(unbroken: Unbroken, tmp_path: Path) -> None:
+    bench = unbroken.bench(tmp_path)
+    with pytest.raises(Kill):
+        bench.run(observe=stop_at(STEPS.index("round closed")))
+    before = (bench.job_home / "checkpoints" / "round-00001.safetensors").read_bytes()
+    with pytest.raises(FederationError, match="unfinished run.*\n.*resume=true"):
+        bench.run()
+    assert (bench.job_home / "checkpoints" / "round-00001.safetensors").read_bytes() == before
+
+
+def test_a_finished_run_is_replaced_by_a_new_one(unbroken: Unbroken, tmp_path: Path) -> None:
+    bench = unbroken.bench(tmp_path)
+    bench.run()
+    assert same_state(bench.run(), unbroken.state)
+    assert bench.records() == unbroken.records
+
+
+@pytest.mark.parametrize("key", ["seed", "federation__rounds"])
+def test_a_checkpoint_of_another_experiment_is_refused_and_named(
+    unbroken: Unbroken, tmp_path: Path, key: str
+) -> None:
+    bench = unbroken.bench(tmp_path)
+    with pytest.raises(Kill):
+        bench.run(observe=stop_at(STEPS.index("round closed")))
+    other = Bench(
+        unbroken.world, tmp_path / "other", sites=2, template=bench.home, **{**unbroken.changes, key: 3}
+    )
+    with pytest.raises(FederationError, match=r"round-00001.*another experiment"):
+        other.run(resume=True)
+
+
+def test_a_checkpoint_of_another_release_is_refused_and_named(unbroken: Unbroken, tmp_path: Path) -> None:
+    bench = unbroken.bench(tmp_path)
+    with pytest.raises(Kill):
+        bench.run(observe=stop_at(STEPS.index("round closed")))
+    _train_another_release(bench, unbroken.world)
+    with pytest.raises(FederationError, match=r"round-00001.*another release"):
+        bench.run(resume=True)
+
+
+def _train_another_release(bench: Bench, world: World) -> None:
+    changed = bench.experiment.model_copy(
+        update={"source": bench.experiment.source.model_copy(update={"lr": 0.2})}
+    )
+    owner_module.train_and_release(changed, world.task(), bench.home, confirm_batchnorm=True)
+    bench.release = rounds.Job(
+        bench.experiment,
+        owner_release(bench),
+        bench.release_folder,
+        bench.job_home,
+    ).release
+
+
+def owner_release(bench: Bench) -> Any:
+    from socket_core.release import read_release
+
+    return read_release(bench.release_folder, bench.owner_key)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, -1], ids=["empty", "header cut", "some bytes", "last byte missing"])
+def test_a_truncated_checkpoint_is_named_and_without_it_the_one_before_serves(
+    unbroken: Unbroken, tmp_path: Path, keep: int
+) -> None:
+    bench = unbroken.bench(tmp_path)
+    bench.run()
+    path = bench.job_home / "checkpoints" / "round-00002.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(FederationError, match=r"(?s)round-00002\.safetensors.*remove this file"):
+        bench.run(resume=True)
+    path.unlink()
+    assert same_state(bench.run(resume=True), unbroken.state)
+    assert bench.records() == unbroken.records
+
+
+# --- what travels
+
+
+def test_the_release_travels_once_to_each_site_and_never_for_a_second_job(world: World, tmp_path: Path) -> None:
+    bench = Bench(world, tmp_path, federation__rounds=3, federation__steps=1)
+    size = sum(len(data) for data in pack_release(bench.release_folder).values())
+    grid = RecordingGrid(app, bench.contexts())
+    bench.run(grid)
+    assert [r["release_bytes"] for r in bench.records()] == [3 * size, 0, 0]
+    assert [m.metadata.message_type for m in grid.sent].count("query.release") == 3
+
+    again = RecordingGrid(app, bench.contexts((5, 6, 7)))
+    bench.run(again)
+    assert [r["release_bytes"] for r in bench.records()] == [0, 0, 0]
+    assert "query.release" not in {m.metadata.message_type for m in again.sent}
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "manifest.binpb", "manifest.sig"])
+def test_a_truncated_release_in_the_cache_of_a_site_is_fetched_again(world: World, tmp_path: Path, name: str) -> None:
+    bench = Bench(world, tmp_path, federation__rounds=1, federation__steps=1)
+    first = bench.run()
+    path = bench.home / "sites" / "site-01" / "releases" / bench.release.info.digest / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    grid = RecordingGrid(app, bench.contexts())
+    assert same_state(bench.run(grid), first)
+    assert [m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "query.release"] == [101]
+    assert path.read_bytes() == whole
+
+
+def test_bytes_in_the_records_are_those_that_travelled(world: World, tmp_path: Path) -> None:
+    bench = Bench(world, tmp_path, federation__rounds=1, federation__evaluate_every=0)
+    grid = RecordingGrid(app, bench.contexts())
+    bench.run(grid)
+    [record] = bench.records()
+    values = travelling_specs(bench.release.network(), "local")
+    floats = 4 * sum(int(np.prod(shape)) for _, shape in values)
+    for key in ("bytes_down", "bytes_up"):
+        assert 3 * floats < record[key] < 3 * (floats + 8000)
+
+
+def test_evaluation_happens_every_so_many_rounds_and_after_the_last(world: World, tmp_path: Path) -> None:
+    bench = Bench(world, tmp_path, federation__rounds=3, federation__steps=1, federation__evaluate_every=2)
+    bench.run()
+    assert ["held_out" in r for r in bench.records()] == [False, True, True]
+
+
+def test_evaluation_failing_at_a_site_leaves_the_others_counts(world: World, tmp_path: Path) -> None:
+    bench = Bench(world, tmp_path, federation__rounds=1, federation__steps=1)
+    reference = bench.run()
+    assert same_state(bench.run(Changing(bench.contexts(), {101: lost}, types=("evaluate.round",))), reference)
+    assert bench.records()[0]["held_out"]["by_site"].keys() == {"site-00", "site-02"}
+
+
+# --- the app
+
+
+def test_the_server_app_trains_a_release_once_and_resumes_on_request(world: World, tmp_path: Path) -> None:
+    bench = Bench(world, tmp_path, federation__rounds=1, federation__steps=1)
+
+    def run(**extra: bool) -> None:
+        context = Context(
+            run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={**bench.run_config, **extra}
+        )
+        server_app(LocalGrid(app, bench.contexts()), context)
+
+    run()
+    folder = job_folder(bench.home, bench.experiment)
+    lines = (folder / "rounds.jsonl").read_text()
+    assert len(lines.splitlines()) == 1
+    run(resume=True)
+    assert (folder / "rounds.jsonl").read_text() == lines
