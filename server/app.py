@@ -26,14 +26,14 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Runs the experiment that the run configuration names."""
     run = RunConfig.of(context.run_config)
-    experiments = run.experiments()
-    for experiment in experiments:
+    resume = rounds.parse_resume(run.resume)
+    for experiment in run.experiments():
         torch.set_num_threads(experiment.threads)
         folder = ensure_release(experiment, run.home, run.cache, say=log.info)
         release = read_release(folder, load_public_key(run.home / "keys" / "owner.pub.pem"))
         home = job_folder(run.home, experiment)
         log.info("%s, seed %d: writing to %s", experiment.method.name, experiment.seed, home)
-        rounds.run(grid, rounds.Job(experiment, release, folder, home, run.resume), observe=_log_step)
+        rounds.run(grid, rounds.Job(experiment, release, folder, home, resume), observe=_log_step)
 
 
 def job_folder(home: Path, experiment: Experiment) -> Path:

@@ -70,7 +70,14 @@ def train_and_release(
     return info, report
 
 
-def ensure_release(experiment: Experiment, home: Path, cache: Path, *, say: Say) -> Path:
+def ensure_release(
+    experiment: Experiment,
+    home: Path,
+    cache: Path,
+    *,
+    say: Say,
+    on_epoch: Callable[[int, int, float], None] | None = None,
+) -> Path:
     """Folder of the release that this experiment adapts; trains a source model if there is none.
 
     For simulations, in which owner and sites are one person: training here confirms the publication of
@@ -87,7 +94,7 @@ def ensure_release(experiment: Experiment, home: Path, cache: Path, *, say: Say)
         return folder
     say(f"training the source model ({experiment.source.epochs} epochs); it is kept in {folder}")
     task = load_task(experiment.data, cache=cache)
-    info, report = train_and_release(experiment, task, home, confirm_batchnorm=True)
+    info, report = train_and_release(experiment, task, home, confirm_batchnorm=True, on_epoch=on_epoch)
     say(f"source model: {report.test_accuracy:.1%} on held-out RGB, best epoch {report.best_epoch}")
     return folder
 
@@ -109,3 +116,18 @@ def _check_fits(info: ReleaseInfo, experiment: Experiment, folder: Path) -> None
                 where=str(folder),
                 remedy="train anew into another folder, or remove this one",
             )
+
+
+def require_confirmation(confirmed: bool, folder: Path) -> None:
+    """Refuses to go on without the owner's word on BatchNorm statistics.
+
+    Raises:
+        ReleaseError: If ``confirmed`` is False.
+    """
+    if not confirmed:
+        raise ReleaseError(
+            "a release publishes BatchNorm statistics of the private source images, which make it easier to "
+            "invert the model and to reconstruct such images",
+            where=str(folder),
+            remedy="if the owner of the data accepts that, pass --confirm-batchnorm-statistics",
+        )

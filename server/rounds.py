@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from flwr.app import Message, RecordDict
@@ -29,13 +29,22 @@ from server.messaging import exchange
 from server.screening import Expectation, Rejected, screen_all
 from server.state import ServerState, init
 from socket_core.config import Experiment
-from socket_core.errors import FederationError
+from socket_core.errors import ConfigError, FederationError
 from socket_core.exchange import batchnorm_specs, travelling_specs
 from socket_core.methods import METHODS
 from socket_core.release import Release, pack_release
 
+Resume = Literal["no", "yes", "auto"]
+
 Observer = Callable[[str, dict[str, Any]], None]
 """Called with the name of a step that has just ended, and facts about it."""
+
+
+def parse_resume(text: str) -> Resume:
+    """``no``, ``yes`` or ``auto``; raises ConfigError for anything else."""
+    if text not in ("no", "yes", "auto"):
+        raise ConfigError(f"expected no, yes or auto, found {text!r}", where="resume", remedy='give resume="yes"')
+    return text
 
 
 @dataclass(frozen=True)
@@ -47,14 +56,15 @@ class Job:
         release: The source model.
         release_folder: Where its files lie.
         home: Folder for checkpoints and ``rounds.jsonl``.
-        resume: Go on from the newest checkpoint, if there is one.
+        resume: ``yes`` goes on from the newest checkpoint if there is one, and refuses one of another job;
+            ``auto`` starts anew instead of refusing; ``no`` starts anew, but not over an unfinished run.
     """
 
     experiment: Experiment
     release: Release
     release_folder: Path
     home: Path
-    resume: bool = False
+    resume: Resume = "no"
 
     @property
     def rounds(self) -> int:
@@ -149,7 +159,8 @@ def request_for(job: Job, state: ServerState) -> RecordDict:
 def _open(job: Job, identity: Identity, journal: Journal) -> tuple[ServerState, dict[str, Any] | None]:
     """The state to go on from, and the record of its round if that was not written yet."""
     folder = job.home / "checkpoints"
-    newest = load_newest(folder, identity) if job.resume else None
+    go_on = job.resume == "yes" or (job.resume == "auto" and newest_round(folder, identity) is not None)
+    newest = load_newest(folder, identity) if go_on else None
     if newest is None:
         _clear(folder, identity, job)
         journal.truncate(0)
@@ -163,11 +174,11 @@ def _open(job: Job, identity: Identity, journal: Journal) -> tuple[ServerState, 
 
 def _clear(folder: Path, identity: Identity, job: Job) -> None:
     """Removes checkpoints of finished or different jobs; an unfinished one of this job is not thrown away."""
-    if newest_round(folder, identity) not in (None, job.rounds):
+    if job.resume == "no" and newest_round(folder, identity) not in (None, job.rounds):
         raise FederationError(
             "an unfinished run of this very experiment lies here",
             where=str(folder),
-            remedy="go on with resume=true, or remove this folder to start over",
+            remedy='go on with resume="yes", or remove this folder to start over',
         )
     for old in folder.glob("round-*.safetensors"):
         old.unlink()
@@ -192,7 +203,7 @@ def _require_quorum(updates: list[SiteUpdate], refused: dict[str, Rejected], quo
     raise FederationError(
         f"{len(updates)} usable updates in round {round_}, the quorum is {quorum} ({why})",
         where="federation.quorum",
-        remedy="mend the sites named, then run again with resume=true: the last checkpoint is intact",
+        remedy='mend the sites named, then run again with resume="yes": the last checkpoint is intact',
     )
 
 

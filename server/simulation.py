@@ -51,11 +51,9 @@ class SimulationLink:
     home: Path
     environment: dict[str, str]
 
-    def run(
-        self, run_config: dict[str, str | int | bool], *, sites: int, cpus: int, log: Path
-    ) -> subprocess.Popen[bytes]:
+    def run(self, run_config: dict[str, str], *, sites: int, cpus: int, log: Path) -> subprocess.Popen[bytes]:
         """Starts ``flwr run`` of this app and returns its process; :meth:`finish` says how it ended."""
-        pairs = " ".join(f"{key}={_toml(value)}" for key, value in run_config.items())
+        pairs = " ".join(f"{key}={json.dumps(value)}" for key, value in run_config.items())
         federation = f"num-supernodes={sites} client-resources-num-cpus=1 init-args-num-cpus={cpus}"
         command = [*_tool("flwr"), "run", str(APP), "sim", "--stream"]
         command += ["--run-config", pairs, "--federation-config", federation]
@@ -161,7 +159,3 @@ def _free_port() -> int:
 def _tool(name: str) -> list[str]:
     """A command of this environment, whether or not it is activated."""
     return [str(Path(sys.executable).parent / name)]
-
-
-def _toml(value: str | int | bool) -> str:
-    return json.dumps(value)

@@ -22,7 +22,8 @@ MethodName = Literal["unadapted", "adabn", "shot", "socket", "oracle"]
 class Section(BaseModel):
     """Base of all sections: immutable, no unknown keys, no silent conversion of text to numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Infinity and NaN would become null in JSON, and the sites would refuse the experiment.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ScenesCounts(Section):
@@ -170,6 +171,12 @@ def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Expe
         node = raw
         for section in sections:
             node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise ConfigError(
+                    f"key {section!r}: expected keys and values, found {node!r}",
+                    where=str(path),
+                    remedy=f"{dotted!r} is set from outside and belongs there",
+                )
         node[last] = value
     return parse_experiment(raw, where=str(path))
 

@@ -26,7 +26,7 @@ class RunConfig:
         home: Where keys, releases and runs are written.
         cache: Rendered or decoded images.
         data: Folder of images, in place of ``data.root``.
-        resume: Go on from the newest checkpoints.
+        resume: ``no``, ``yes`` or ``auto``: whether to go on from the newest checkpoints.
     """
 
     config: str
@@ -35,7 +35,7 @@ class RunConfig:
     home: Path
     cache: Path
     data: str
-    resume: bool
+    resume: str
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> RunConfig:
@@ -50,7 +50,7 @@ class RunConfig:
             home=folder,
             cache=Path(cache).expanduser().resolve() if cache else folder / "cache",
             data=str(values.get("data", "")),
-            resume=bool(values.get("resume", False)),
+            resume=str(values.get("resume", "no")),
         )
 
     def experiments(self) -> list[Experiment]:

@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from flwr.app import Context, Error, Message, RecordDict
 
 from client.app import app
-from protos.codec import EVALUATE, TRAIN
+from protos.codec import TRAIN
 from server import rounds
 from server.local_grid import ClientCall, LocalGrid
 from server.owner import ensure_release
@@ -58,8 +59,8 @@ def quiet(_text: str) -> None:
     """Says nothing."""
 
 
-def experiment_with(**changes: Any) -> Experiment:
-    """The small experiment; ``federation__rounds=3`` changes a key of a section."""
+def raw_with(**changes: Any) -> dict[str, Any]:
+    """The small experiment's keys; ``federation__rounds=3`` changes a key of a section."""
     raw = json.loads(json.dumps(BASE))
     for dotted, value in changes.items():
         *sections, last = dotted.split("__")
@@ -67,7 +68,12 @@ def experiment_with(**changes: Any) -> Experiment:
         for section in sections:
             node = node.setdefault(section, {})
         node[last] = value
-    return parse_experiment(raw, where="tests")
+    return cast(dict[str, Any], raw)
+
+
+def experiment_with(**changes: Any) -> Experiment:
+    """The small experiment, validated; see :func:`raw_with`."""
+    return parse_experiment(raw_with(**changes), where="tests")
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class World:
 
 @cache
 def _make_world(root: Path) -> World:
+    torch.set_num_threads(1)
     made = World(root / "cache", root / "home")
     ensure_release(experiment_with(), made.home, made.cache, say=quiet)
     return made
@@ -111,7 +118,7 @@ class Bench:
         shutil.copytree(template or world.home, self.home)
         self.experiment = experiment_with(**changes)
         self.config = folder / "experiment.yaml"
-        self.config.write_text(yaml.safe_dump(self.experiment.model_dump(mode="json")), encoding="utf-8")
+        self.config.write_text(yaml.safe_dump(raw_with(**changes)), encoding="utf-8")
         self.release_folder = self.home / "release-seed0"
         self.owner_key = load_public_key(self.home / "keys" / "owner.pub.pem")
         self.release: Release = read_release(self.release_folder, self.owner_key)
@@ -230,7 +237,8 @@ class RecordingGrid(LocalGrid):
 
 def message_to(content: RecordDict, message_type: str, node: int = FIRST_NODE) -> Message:
     """A request as a site receives it."""
-    return LocalGrid(app, {}).create_message(content, message_type, node, "test")
+    LocalGrid(app, {})  # gives this process an identity, without which Flower makes no message
+    return Message(content, node, message_type)
 
 
 def reply_with(content: RecordDict) -> Message:
@@ -246,6 +254,3 @@ def error_reply(text: str = "client app error", code: int = 0) -> Message:
 def tree(folder: Path) -> dict[str, bytes]:
     """All files below a folder with their contents."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-ALL_TYPES = (TRAIN, EVALUATE)

@@ -1,0 +1,104 @@
+"""The arms that no network is needed for: unadapted, each site alone, all data in one place, the oracle.
+
+They run the very engine that a federated site runs. The centralised arm is a federation of one site that
+holds everything, with as many steps as all sites together: equal sample visits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from socket_core.config import Experiment
+from socket_core.data.catalogue import Share, load_task, pool_shares, site_name, split_task
+from socket_core.data.loader import Preprocessing
+from socket_core.data.types import Labelled
+from socket_core.engine import AdaptReport, Segment, adapt
+from socket_core.evaluation import Confusion, evaluate
+from socket_core.keys import load_public_key
+from socket_core.methods import METHODS
+from socket_core.release import read_release
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One job for one process.
+
+    Attributes:
+        experiment: Its method, seed and data.
+        site: Index of the site that adapts alone, or None for all data in one place.
+        release: Folder of the source model.
+        owner_key: The owner's public key file.
+        cache: Rendered or decoded images.
+    """
+
+    experiment: Experiment
+    site: int | None
+    release: Path
+    owner_key: Path
+    cache: Path
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """Held-out confusion after each round (first: before any), transductive confusion at the end."""
+
+    held_out: list[Confusion]
+    transductive: Confusion
+    steps: int
+    visits: int
+    seconds: float
+
+
+def run_arm(arm: Arm, on_round: Callable[[int, int], None] | None = None) -> ArmResult:
+    """Runs one arm in this process.
+
+    Args:
+        arm: What to run.
+        on_round: Called with (rounds done, rounds).
+    """
+    torch.set_num_threads(arm.experiment.threads)
+    task = load_task(arm.experiment.data, cache=arm.cache)
+    sites = arm.experiment.federation.sites
+    shares = split_task(task, arm.experiment, sites)
+    if arm.site is None:
+        share, name, experiment = pool_shares(shares), site_name(0), with_steps(arm.experiment, sites)
+    else:
+        share, name, experiment = shares[arm.site], site_name(arm.site), arm.experiment
+    release = read_release(arm.release, load_public_key(arm.owner_key))
+    network, source = release.network(), release.network()
+    prep, classes = Preprocessing.of(experiment.data), len(task.classes)
+    labels = share.tr_labels if METHODS[experiment.method.name].oracle else None
+    rounds = rounds_of(experiment)
+    started, total = time.monotonic(), AdaptReport()
+    held_out = [evaluate(network, task.target_test, prep, classes)]
+    for round_ in range(1, rounds + 1):
+        segment = Segment(name, round_, experiment.federation.steps, rounds, fresh=round_ == 1)
+        report = adapt(network, source, share.data, experiment, segment, labels=labels)
+        total.steps, total.visits = total.steps + report.steps, total.visits + report.visits
+        held_out.append(evaluate(network, task.target_test, prep, classes))
+        if on_round is not None:
+            on_round(round_, rounds)
+    transductive = evaluate(network, _labelled(share), prep, classes)
+    return ArmResult(held_out, transductive, total.steps, total.visits, time.monotonic() - started)
+
+
+def rounds_of(experiment: Experiment) -> int:
+    """Rounds of a method: none would change anything after the first if it takes no gradient step."""
+    return experiment.federation.rounds if METHODS[experiment.method.name].trains else 1
+
+
+def with_steps(experiment: Experiment, factor: int) -> Experiment:
+    """The experiment with ``factor`` times the steps a round."""
+    federation = experiment.federation
+    steps = federation.model_copy(update={"steps": federation.steps * factor})
+    return experiment.model_copy(update={"federation": steps})
+
+
+def _labelled(share: Share) -> Labelled:
+    return Labelled(share.data.tr, np.asarray(share.tr_labels))

@@ -1,0 +1,139 @@
+"""The cells of a comparison: what each (method, mode, seed) needs, kept on disk as soon as it is known.
+
+A cell's file names the experiment and the release it belongs to. A comparison that was killed, or is asked
+again, takes what fits and runs the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from server.arms import ArmResult, rounds_of
+from server.journal import Journal
+from server.results import Mode, Row, row_from
+from socket_core.config import Experiment
+from socket_core.data.catalogue import Share, site_name
+from socket_core.evaluation import Confusion, scores
+from socket_core.files import write_atomically
+from socket_core.methods import METHODS
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table for one seed."""
+
+    experiment: Experiment
+    mode: Mode
+
+    @property
+    def label(self) -> str:
+        """For progress displays."""
+        return f"{self.experiment.method.name}, {self.mode}, seed {self.experiment.seed}"
+
+    def path(self, home: Path) -> Path:
+        """Where its row is kept."""
+        return home / "cells" / f"{self.experiment.method.name}-{self.mode}-seed{self.experiment.seed}.json"
+
+
+def fingerprint(cell: Cell, release_digest: str) -> str:
+    """Identifies all that a cell's result depends on."""
+    return hashlib.sha256(f"{cell.experiment.digest()} {cell.mode} {release_digest}".encode()).hexdigest()
+
+
+def kept_row(cell: Cell, home: Path, release_digest: str) -> Row | None:
+    """The row that an earlier run kept, if it belongs to this very cell."""
+    try:
+        content = json.loads(cell.path(home).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return row_from(content["row"]) if content.get("fingerprint") == fingerprint(cell, release_digest) else None
+
+
+def keep_row(cell: Cell, home: Path, release_digest: str, row: Row) -> None:
+    """Writes a row for later runs."""
+    content = {"fingerprint": fingerprint(cell, release_digest), "row": asdict(row)}
+    write_atomically(cell.path(home), json.dumps(content).encode())
+
+
+def row_of_arms(cell: Cell, parts: Sequence[ArmResult]) -> Row:
+    """A row from one result for each site, or from the one of the centralised arm."""
+    curves = np.array([[scores(c).accuracy for c in part.held_out] for part in parts])
+    return _row(
+        cell,
+        [part.held_out[-1] for part in parts],
+        [part.transductive for part in parts],
+        [float(v) for v in curves.mean(0)],
+        steps=sum(part.steps for part in parts),
+        visits=sum(part.visits for part in parts),
+        seconds=max(part.seconds for part in parts),
+    )
+
+
+def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Sequence[Share]) -> Row:
+    """A row from the metrics of a finished federation.
+
+    Args:
+        cell: The cell.
+        journal: Its ``rounds.jsonl``.
+        before: Held-out accuracy of the source model, the first point of the curve.
+        shares: What the simulated sites hold, to count the images that their steps saw.
+    """
+    records = journal.read()
+    last, method = records[-1], METHODS[cell.experiment.method.name]
+    sites = sorted(last["held_out"]["confusion"])
+    each = cell.experiment.federation.steps if method.trains else 0
+    took_part = [site for r in records for site in r["sites"]]
+    per_step = {site_name(i): visits_per_step(cell.experiment, share) for i, share in enumerate(shares)}
+    return _row(
+        cell,
+        [np.array(last["held_out"]["confusion"][s]) for s in sites],
+        [np.array(last["transductive"]["confusion"][s]) for s in sites if s in last["transductive"]["confusion"]],
+        [before, *(r["held_out"]["mean"] for r in records if r.get("held_out"))],
+        steps=each * len(took_part),
+        visits=sum(each * per_step[site] for site in took_part),
+        bytes_up=sum(r["bytes_up"] for r in records),
+        bytes_down=sum(r["bytes_down"] for r in records),
+        release_bytes=sum(r["release_bytes"] for r in records),
+        seconds=sum(r["train_seconds"] for r in records),
+    )
+
+
+def visits_per_step(experiment: Experiment, share: Share) -> int:
+    """Images that one gradient step of a site sees."""
+    batch, method = experiment.method.batch, METHODS[experiment.method.name]
+    return min(batch, len(share.data.tr)) + (min(batch, len(share.data.ti)) if method.uses_ti else 0)
+
+
+def finished(cell: Cell, journal: Journal) -> bool:
+    """Whether a federation has all its rounds on record."""
+    return journal.rounds() == rounds_of(cell.experiment)
+
+
+def _row(
+    cell: Cell, held_out: Sequence[Confusion], transductive: Sequence[Confusion], curve: list[float], **rest: Any
+) -> Row:
+    by_model = [scores(c) for c in held_out]
+    accuracies = [s.accuracy for s in by_model]
+    summed = np.sum(held_out, axis=0)
+    return Row(
+        method=cell.experiment.method.name,
+        mode=cell.mode,
+        seed=cell.experiment.seed,
+        accuracy=float(np.mean(accuracies)),
+        worst_site=min(accuracies),
+        transductive=float(np.mean([scores(c).accuracy for c in transductive])),
+        macro_f1=scores(summed).macro_f1,
+        classes_predicted=min(s.classes_predicted for s in by_model),
+        collapsed=any(s.collapsed for s in by_model),
+        curve=tuple(curve),
+        confusion=tuple(tuple(int(v) for v in line) for line in summed),
+        oracle=METHODS[cell.experiment.method.name].oracle,
+        **rest,
+    )

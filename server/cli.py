@@ -1,0 +1,180 @@
+"""``socket-owner``: the model owner's command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from server.progress import Display
+from socket_core.config import Experiment, MethodName, load_experiment
+from socket_core.errors import ConfigError, SocketError
+from socket_core.run_config import APP, overrides
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train and publish a source model, and compare federated adaptation with the alternatives.",
+)
+
+Config = Annotated[Path, typer.Option("--config", help="Experiment, for example configs/demo.yaml.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
+Data = Annotated[str, typer.Option("--data", help="Folder of images, in place of the experiment's data.root.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, errors only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@app.command()
+def train(
+    config: Config,
+    out: Out,
+    confirm: Annotated[
+        bool,
+        typer.Option(
+            "--confirm-batchnorm-statistics",
+            help="Publish BatchNorm statistics, knowing that they make inversion of the source images easier.",
+        ),
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="In place of the experiment's seed.")] = None,
+    data: Data = "",
+    cache: Annotated[Path | None, typer.Option(help="Rendered or decoded images; default OUT/cache.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train the source model on the owner's RGB images and write a signed release.
+
+    Example: socket-owner train --config configs/demo.yaml --out runs/mine --confirm-batchnorm-statistics
+    """
+    from server.owner import release_folder, require_confirmation, train_and_release
+    from socket_core.data.catalogue import load_task
+
+    display = Display(quiet=quiet)
+    experiment = load_experiment(config, overrides(seed="" if seed is None else str(seed), data=data))
+    folder = release_folder(out, experiment)
+    require_confirmation(confirm, folder)  # before minutes of training, not after
+    with display.task("images") as progress:
+        task = load_task(experiment.data, cache=cache or out / "cache", progress=progress)
+    with display.task("source model, epochs") as progress:
+        info, report = train_and_release(
+            experiment, task, out, confirm_batchnorm=confirm, on_epoch=lambda done, of, _: progress(done, of)
+        )
+    facts = {
+        "release": str(folder),
+        "digest": info.digest,
+        "best_epoch": report.best_epoch,
+        "validation_accuracy": report.validation_accuracy,
+        "test_accuracy": report.test_accuracy,
+    }
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        print(f"release {folder}\ndigest {info.digest}")
+        print(f"held-out RGB accuracy {report.test_accuracy:.1%}, epoch {report.best_epoch} of {info.epochs}")
+
+
+@app.command()
+def inspect(
+    release: Annotated[Path, typer.Argument(help="Folder of a release.")],
+    key: Annotated[Path | None, typer.Option("--key", help="The owner's public key, to check the signature.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a release contains and whether its signature holds.
+
+    Example: socket-owner inspect runs/demo/release-seed0 --key runs/demo/keys/owner.pub.pem
+    """
+    from server.inspection import describe
+
+    facts = describe(release, key)
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' '):24} {value}")
+
+
+@app.command()
+def compare(
+    config: Config = Path("configs/demo.yaml"),
+    out: Annotated[Path | None, typer.Option("--out", help="Default: runs/NAME in the working directory.")] = None,
+    methods: Annotated[str, typer.Option(help="Comma-separated.")] = "unadapted,adabn,shot,socket,oracle",
+    seeds: Annotated[str, typer.Option(help="Comma-separated seeds; each trains its own source model.")] = "",
+    data: Data = "",
+    cache: Annotated[Path | None, typer.Option(help="Rendered or decoded images; default OUT/cache.")] = None,
+    in_process: Annotated[bool, typer.Option(help="Run federations without Flower's SuperLink and Ray.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes side by side; default: all cores.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Adapt with each method alone at each site, federated and centralised, and print one table.
+
+    What is finished is kept: after Ctrl-C the same command goes on where it was.
+
+    Example: socket-owner compare --config configs/demo.yaml --seeds 0,1,2 --out runs/demo
+    """
+    from server.compare import Plan
+    from server.compare import compare as run
+    from server.comparison_report import publish
+    from server.federate import FlowerFederator, LocalFederator
+
+    started = time.monotonic()
+    path = config if config.exists() or config.is_absolute() else APP / config
+    experiment = load_experiment(path, overrides(data=data))
+    home = (out or Path("runs") / experiment.name).resolve()
+    plan = Plan(
+        experiment,
+        _methods(methods),
+        _seeds(seeds, experiment),
+        home,
+        (cache or home / "cache").resolve(),
+        **({"workers": workers} if workers is not None else {}),
+    )
+    display = Display(quiet=quiet)
+    display.say(f"writing to {home}")
+    try:
+        rows = run(plan, LocalFederator() if in_process else FlowerFederator(), display)
+    except KeyboardInterrupt:
+        display.say("stopped; finished results are kept, the same command goes on from here")
+        raise typer.Exit(130) from None
+    publish(plan, rows, display, command=shlex.join(["socket-owner", *sys.argv[1:]]), started=started)
+    if as_json:
+        print((home / "results.json").read_text(encoding="utf-8"))
+
+
+def _methods(text: str) -> tuple[MethodName, ...]:
+    from socket_core.methods import METHODS
+
+    names = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    for name in names:
+        if name not in METHODS:
+            raise ConfigError(f"unknown method {name!r}", where="--methods", remedy=f"known: {', '.join(METHODS)}")
+    return names  # type: ignore[return-value]  # checked against the registry just above
+
+
+def _seeds(text: str, experiment: Experiment) -> tuple[int, ...]:
+    if not text:
+        return (experiment.seed,)
+    try:
+        return tuple(dict.fromkeys(int(word) for word in text.split(",")))
+    except ValueError:
+        raise ConfigError(f"expected numbers, found {text!r}", where="--seeds", remedy="for example 0,1,2") from None
+
+
+def run_cli(command: typer.Typer) -> None:
+    """Runs a command line; an error of ours is one message and its exit code, not a traceback."""
+    try:
+        command()
+    except SocketError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(error.exit_code) from None
+
+
+def main() -> None:
+    """Entry point."""
+    run_cli(app)

@@ -1,0 +1,153 @@
+"""Federated against centralised, local and unadapted: the main job of the product in one call.
+
+For each seed a source model, then every cell of the table: arms without network run side by side in
+processes, federations run through Flower. Whatever an earlier call finished is taken and said so.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from server.app import job_folder
+from server.arms import Arm, ArmResult, run_arm
+from server.cells import Cell, finished, keep_row, kept_row, row_of_arms, row_of_federation
+from server.federate import Federator
+from server.journal import Journal
+from server.owner import ensure_release
+from server.progress import Display
+from server.results import Mode, Row
+from socket_core.config import Experiment, MethodName
+from socket_core.data.catalogue import load_task, split_task
+from socket_core.keys import load_public_key
+from socket_core.methods import METHODS
+from socket_core.release import read_info
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare.
+
+    Attributes:
+        experiment: All but method and seed.
+        methods: In the order of the table.
+        seeds: Each trains its own source model.
+        home: Where everything is written.
+        cache: Rendered or decoded images.
+        workers: Processes side by side.
+    """
+
+    experiment: Experiment
+    methods: tuple[MethodName, ...]
+    seeds: tuple[int, ...]
+    home: Path
+    cache: Path
+    workers: int = field(default_factory=lambda: max(1, multiprocessing.cpu_count()))
+
+    def variant(self, method: MethodName, seed: int) -> Experiment:
+        """The experiment with this method and seed."""
+        chosen = self.experiment.method.model_copy(update={"name": method})
+        return self.experiment.model_copy(update={"method": chosen, "seed": seed})
+
+    def cells(self, seed: int) -> list[Cell]:
+        """The cells of one seed."""
+        return [Cell(self.variant(m, seed), mode) for m in self.methods for mode in modes_of(m)]
+
+
+def modes_of(method: MethodName) -> tuple[Mode, ...]:
+    """Which modes make sense: nothing to federate without adaptation, and the oracle is one bound."""
+    if method == "unadapted":
+        return ("unadapted",)
+    return ("centralised",) if METHODS[method].oracle else ("local", "federated", "centralised")
+
+
+def compare(plan: Plan, federator: Federator, display: Display) -> list[Row]:
+    """Runs what is missing and returns all rows, seed by seed.
+
+    Raises:
+        SocketError: If a part fails; finished cells are kept for the next call.
+    """
+    rows = []
+    for seed in plan.seeds:
+        rows += _one_seed(plan, seed, federator, display)
+    return rows
+
+
+def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> list[Row]:
+    experiment = plan.variant(plan.methods[0], seed)
+    with display.task("images") as progress:
+        task = load_task(experiment.data, cache=plan.cache, progress=progress)
+    with display.task(f"source model, seed {seed}") as progress:
+        release = ensure_release(
+            experiment, plan.home, plan.cache, say=display.say, on_epoch=lambda done, of, _: progress(done, of)
+        )
+    info, _ = read_info(release, load_public_key(plan.home / "keys" / "owner.pub.pem"))
+    cells = plan.cells(seed)
+    rows = {cell: row for cell in cells if (row := kept_row(cell, plan.home, info.digest)) is not None}
+    if rows:
+        display.say(f"seed {seed}: {len(rows)} of {len(cells)} results are kept from an earlier run and used again")
+    missing = [cell for cell in cells if cell not in rows]
+    for cell, parts in _arms(plan, [c for c in missing if c.mode != "federated"], release, display):
+        rows[cell] = row_of_arms(cell, parts)
+        keep_row(cell, plan.home, info.digest, rows[cell])
+    federated = [c for c in missing if c.mode == "federated"]
+    if federated:
+        federator.run(plan, [c.experiment for c in federated], display)
+        shares = split_task(task, experiment, plan.experiment.federation.sites)
+        before = _source_accuracy(plan, experiment, release, rows)
+        for cell in federated:
+            journal = Journal(job_folder(plan.home, cell.experiment) / "rounds.jsonl")
+            if not finished(cell, journal):
+                raise RuntimeError(f"{cell.label} has no complete record")
+            rows[cell] = row_of_federation(cell, journal, before, shares)
+            keep_row(cell, plan.home, info.digest, rows[cell])
+    return [rows[cell] for cell in cells]
+
+
+def _arms(plan: Plan, cells: Sequence[Cell], release: Path, display: Display) -> Iterator[tuple[Cell, list[ArmResult]]]:
+    """Runs arms in worker processes, the longest first, and yields each cell once all its parts are there."""
+    sites = range(plan.experiment.federation.sites)
+    jobs = [(c, site) for c in cells for site in (sites if c.mode == "local" else [None])]
+    if not jobs:
+        return
+    jobs.sort(key=lambda job: (job[1] is not None, not METHODS[job[0].experiment.method.name].uses_ti))
+    parts: dict[Cell, dict[int | None, ArmResult]] = {c: {} for c in cells}
+    key = plan.home / "keys" / "owner.pub.pem"
+    with (
+        display.task("local and centralised") as progress,
+        ProcessPoolExecutor(plan.workers, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        waiting = {
+            pool.submit(run_arm, Arm(cell.experiment, site, release, key, plan.cache)): (cell, site)
+            for cell, site in jobs
+        }
+        try:
+            for done, future in enumerate(as_completed(waiting), start=1):
+                cell, site = waiting[future]
+                parts[cell][site] = future.result()
+                progress(done, len(jobs))
+                if len(parts[cell]) == (len(sites) if cell.mode == "local" else 1):
+                    yield cell, [parts[cell][s] for s in sorted(parts[cell], key=lambda s: -1 if s is None else s)]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _source_accuracy(plan: Plan, experiment: Experiment, release: Path, rows: dict[Cell, Row]) -> float:
+    """Held-out accuracy of the source model; every curve but a federation's own starts with it."""
+    known = [row.curve[0] for row in rows.values()]
+    if known:
+        return known[0]
+    unadapted = plan.variant("unadapted", experiment.seed)
+    arm = Arm(unadapted, None, release, plan.home / "keys" / "owner.pub.pem", plan.cache)
+    return row_of_arms(Cell(unadapted, "unadapted"), [run_arm(arm)]).accuracy
+
+
+def elapsed(since: float) -> str:
+    """Minutes and seconds since a monotonic time."""
+    seconds = round(time.monotonic() - since)
+    return f"{seconds // 60} min {seconds % 60:02d} s"

@@ -1,0 +1,62 @@
+"""Writes and prints what a comparison found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from server import report
+from server.compare import Plan, elapsed
+from server.figures import draw
+from server.progress import Display
+from server.results import Row, environment, write_results
+from socket_core.data.catalogue import load_task
+from socket_core.files import write_atomically
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def publish(plan: Plan, rows: Sequence[Row], display: Display, *, command: str, started: float) -> None:
+    """``results.json``, ``report.md`` and ``curves.png`` in the plan's folder, and the table on the terminal."""
+    task = load_task(plan.experiment.data, cache=plan.cache)
+    facts = environment(command) | {
+        "seconds": round(time.monotonic() - started, 1),
+        "modality": plan.experiment.data.modality,
+        "classes": list(task.classes),
+    }
+    experiment = plan.experiment.model_dump(mode="json", exclude={"seed": True, "method": {"name"}})
+    write_results(plan.home / "results.json", rows, experiment=experiment, facts=facts)
+    title = f"RGB to {plan.experiment.data.modality}: {plan.experiment.name}"
+    notes = [*report.gap_closed(rows), *_bytes(rows)]
+    text = f"# {title}\n\n`{command}`\n\n{report.markdown(rows)}\n" + "".join(f"- {note}\n" for note in notes)
+    write_atomically(plan.home / "report.md", text.encode())
+    draw(plan.home / "curves.png", rows, task, plan.experiment.data.modality)
+    if display.console.quiet:
+        return
+    console = Console()
+    table: Table = report.table(rows, title)
+    console.print(table)
+    for note in notes:
+        console.print(f"  {note}", markup=False, highlight=False)
+    console.print("  No differential privacy was asked for: epsilon is unbounded.", highlight=False)
+    for name in ("results.json", "report.md", "curves.png"):
+        console.print(f"  {plan.home / name}", markup=False, highlight=False, soft_wrap=True)
+    display.say(f"took {elapsed(started)}")
+
+
+def _bytes(rows: Sequence[Row]) -> list[str]:
+    """What travels in a federation of the last method that trains."""
+    federated = [r for r in rows if r.mode == "federated" and r.steps > 0]
+    if not federated:
+        return []
+    last = federated[-1]
+    rounds = len(last.curve) - 1
+    return [
+        f"{last.method}, federated: {last.bytes_up / rounds / 1e6:.2f} MB up and "
+        f"{last.bytes_down / rounds / 1e6:.2f} MB down a round, all sites together; "
+        f"the release once, {last.release_bytes / 1e6:.2f} MB"
+    ]

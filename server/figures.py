@@ -1,0 +1,81 @@
+"""Pictures of a comparison: accuracy against rounds, and a strip of example images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display is needed, and none may be there
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from server.results import Row, mean_and_spread
+from socket_core.data.types import TransferTask
+
+# Okabe and Ito's palette: told apart by colour-blind readers; methods also differ in marker.
+COLOURS = {"adabn": "#E69F00", "shot": "#56B4E9", "socket": "#009E73", "oracle": "#000000"}
+MARKERS = {"adabn": "s", "shot": "^", "socket": "o", "oracle": "D"}
+STYLES = {"federated": "-", "centralised": "--", "local": ":"}
+EXAMPLES = 8
+
+
+def draw(path: Path, rows: Sequence[Row], task: TransferTask, modality: str) -> None:
+    """Writes one PNG: curves above, examples RGB and target below.
+
+    Args:
+        path: The file.
+        rows: Rows of all seeds; curves are means over them.
+        task: For the example images (held-out ones, one of each class).
+        modality: Name of the target modality.
+    """
+    figure = plt.figure(figsize=(10, 7.2), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(2.4, 1))
+    _curves(upper.subplots(), rows, modality)
+    _strip(lower, task, modality)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _curves(axes: plt.Axes, rows: Sequence[Row], modality: str) -> None:
+    for method, mode in dict.fromkeys((r.method, r.mode) for r in rows):
+        curves = np.array([r.curve for r in rows if (r.method, r.mode) == (method, mode)]) * 100
+        if mode == "unadapted":
+            axes.axhline(curves.mean(), color="#999999", label="unadapted")
+        elif curves.shape[1] == 2:  # a method of one round: a level, not a curve
+            axes.axhline(curves[:, 1].mean(), color=COLOURS[method], linestyle=STYLES[mode], label=f"{method}, {mode}")
+        else:
+            mean = curves.mean(0)
+            axes.plot(mean, STYLES[mode], color=COLOURS[method], marker=MARKERS[method], label=f"{method}, {mode}")
+            if len(curves) > 1:
+                low, high = curves.min(0), curves.max(0)
+                axes.fill_between(range(len(mean)), low, high, color=COLOURS[method], alpha=0.12)
+    seeds = len({r.seed for r in rows})
+    spread, _ = mean_and_spread([float(seeds)])
+    axes.set_title(f"RGB to {modality}, accuracy on held-out {modality} images ({spread:.0f} seed{'s'[: seeds > 1]})")
+    axes.set_xlabel("round (centralised: as many steps as all sites together)")
+    axes.set_ylabel("accuracy, %")
+    axes.set_ylim(0, 100)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend(ncols=2, fontsize=8, loc="lower right")
+
+
+def _strip(figure: plt.SubFigure, task: TransferTask, modality: str) -> None:
+    labels = task.target_test.labels
+    chosen = [
+        int(np.flatnonzero(labels == k)[0]) for k in range(min(EXAMPLES, len(task.classes))) if (labels == k).any()
+    ]
+    axes = figure.subplots(2, max(2, len(chosen)), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    source = task.source_test
+    for column, i in enumerate(chosen):
+        same_class = int(np.flatnonzero(source.labels == labels[i])[0])
+        axes[0, column].imshow(source.images.pixels[same_class])
+        axes[0, column].set_title(task.classes[labels[i]], fontsize=8)
+        axes[1, column].imshow(task.target_test.images.pixels[i].astype(float), cmap="viridis")
+    figure.suptitle(f"above: the owner's RGB, below: {modality} of the same classes at the sites", fontsize=9)

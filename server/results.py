@@ -1,0 +1,131 @@
+"""``results.json``: what was measured, by which command, on what. The schema is in ``docs/results.md``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from socket_core.errors import FederationError
+from socket_core.files import write_atomically
+
+SCHEMA_VERSION = 1
+Mode = Literal["unadapted", "local", "federated", "centralised"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one mode with one seed.
+
+    Attributes:
+        method: Name of the method.
+        mode: Who adapted: nobody, each site alone, the sites together, or one place with all data.
+        seed: The experiment's seed.
+        accuracy: On the common held-out target set, mean over sites, each under its own BatchNorm if local.
+        worst_site: The lowest of these; equal to ``accuracy`` where there is one model.
+        transductive: On the unlabelled target images that were adapted to, mean over sites (the papers' figure).
+        macro_f1: Held out, of the summed confusion counts.
+        classes_predicted: Fewest classes that any of the models predicts on the held-out set.
+        collapsed: Whether the predictions of any model hold to few classes.
+        curve: Held-out accuracy after each round; the first entry is before the first.
+        confusion: Held-out counts summed over sites, true class by predicted.
+        steps: Optimiser steps, all sites together.
+        visits: Images that gradient steps saw, all sites together (a TI pair counts once).
+        bytes_up: Payload bytes from sites to owner in training, all rounds and sites.
+        bytes_down: Payload bytes from owner to sites likewise, without the release.
+        release_bytes: Payload bytes of the release, sent once to each site.
+        seconds: Wall-clock time of the adaptation; cells run side by side, so not a benchmark.
+        oracle: Whether target labels were used to train or choose. Such a row is a bound, no result.
+        epsilon: Always None so far: no differential privacy was asked for.
+        epsilon_unit: "none" so far.
+    """
+
+    method: str
+    mode: Mode
+    seed: int
+    accuracy: float
+    worst_site: float
+    transductive: float
+    macro_f1: float
+    classes_predicted: int
+    collapsed: bool
+    curve: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    steps: int = 0
+    visits: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    release_bytes: int = 0
+    seconds: float = 0.0
+    oracle: bool = False
+    epsilon: float | None = None
+    epsilon_unit: str = "none"
+
+
+def environment(command: str) -> dict[str, Any]:
+    """Command, versions and hardware behind the numbers."""
+    return {
+        "command": command,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in ("socket-fl", "flwr", "torch", "torchvision", "numpy")},
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def write_results(path: Path, rows: Sequence[Row], *, experiment: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Writes the results file, whole or not at all.
+
+    Args:
+        path: The file.
+        rows: What was measured.
+        experiment: The experiment without method and seed, as plain values.
+        facts: From :func:`environment`, and whatever else describes the run.
+    """
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "oracle": any(row.oracle for row in rows),
+        **facts,
+        "experiment": experiment,
+        "rows": [asdict(row) for row in rows],
+    }
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_results(path: Path) -> tuple[list[Row], dict[str, Any]]:
+    """Rows and the rest of a results file.
+
+    Raises:
+        FederationError: If it is missing, not JSON, or of another schema version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FederationError(f"cannot read results ({type(error).__name__})", where=str(path)) from None
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise FederationError(
+            f"results schema {content.get('schema_version')}, this build reads {SCHEMA_VERSION}", where=str(path)
+        )
+    return [row_from(values) for values in content.pop("rows")], content
+
+
+def row_from(values: dict[str, Any]) -> Row:
+    """A row from JSON values."""
+    known = {f.name: values[f.name] for f in fields(Row) if f.name in values}
+    known["curve"] = tuple(known["curve"])
+    known["confusion"] = tuple(tuple(line) for line in known["confusion"])
+    return Row(**known)
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation; None as the spread of a single value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
