@@ -12,6 +12,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client import handlers
+from client.egress import seal
 from client.site import Site, open_site
 from protos.codec import WireError, refusal
 from protos.wire_pb2 import (
@@ -40,10 +41,9 @@ app = ClientApp()
 
 def answer(handler: Callable[[Site, RecordDict], RecordDict], message: Message, context: Context) -> Message:
     """Runs a handler; whatever goes wrong becomes a refusal with a code, and the details stay in the log here."""
-    name = ""
+    site: Site | None = None
     try:
         site = open_site(context)
-        name = site.name
         return Message(handler(site, message.content), reply_to=message)
     except WireError as error:
         log.warning("request refused: %s", error)
@@ -54,7 +54,17 @@ def answer(handler: Callable[[Site, RecordDict], RecordDict], message: Message, 
     except Exception:
         log.exception("request failed")
         reason = REASON_INTERNAL
-    return Message(refusal(name, reason), reply_to=message)
+    return Message(_refuse(site, reason), reply_to=message)
+
+
+def _refuse(site: Site | None, reason: Reason) -> RecordDict:
+    """A refusal, journalled like all that leaves; one that cannot be written down leaves without the site's name."""
+    if site is not None:
+        try:
+            return seal(refusal(site.name, reason), site.journal)
+        except Exception:
+            log.exception("the refusal could not be journalled")
+    return refusal("", reason)
 
 
 @app.query("enrol")

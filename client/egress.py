@@ -50,6 +50,8 @@ def seal(records: RecordDict, journal: Path, *, pooled: bool = False) -> RecordD
     names = set(arrays.keys()) if arrays is not None else set()
     if extra := sorted(set(records.keys()) - {"wire", "arrays"}) or sorted(names - allowed):
         raise PolicyError(f"{extra[0]!r} is not declared for {kind}", where="egress")
+    if "arrays" in records and arrays is None:
+        raise PolicyError("the record 'arrays' holds something else", where="egress")
     if set(records.config_records["wire"].keys()) != {"kind", "payload"}:
         raise PolicyError("the wire record carries more than a payload", where="egress")
     line = {

@@ -31,6 +31,7 @@ from socket_core.exchange import (
 from socket_core.methods import METHODS
 from socket_core.models import Network
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS, Release, read_release, unpack_release
+from socket_core.release_fit import check_fits
 
 
 def enrol(site: Site, records: RecordDict) -> RecordDict:
@@ -130,9 +131,10 @@ class _Round:
         self.request = decode(records, RoundRequest)
         self._batchnorm_round = self.request.round if trained else self.request.round - 1
         self.experiment = parse_experiment_json(self.request.experiment_json, where="request")
-        policy.check(site.policy, self.experiment, self.request.rounds)
+        policy.check(site.policy, self.experiment, max(self.request.round, self.request.rounds))
         torch.set_num_threads(self.experiment.threads)
         self.release = find_release(site, self.request.release_digest)
+        check_fits(self.release.info, self.experiment, where="request")
         self.policy = self.experiment.federation.bn_policy
         self.network: Network = self.release.network()
         self.specs = travelling_specs(self.network, self.policy)

@@ -102,14 +102,31 @@ def arrays_of(records: RecordDict, expected: Mapping[str, tuple[str, int]]) -> d
             raise WireError(
                 REASON_MALFORMED, f"array {name}: {array.dtype} {tuple(array.shape)}, expected {dtype} ({size},)"
             )
-        try:
-            value = array.numpy()
-        except (ValueError, TypeError, OSError, EOFError):
-            raise WireError(REASON_MALFORMED, f"array {name} cannot be decoded") from None
+        value = values_of(array)
+        if value is None:
+            raise WireError(REASON_MALFORMED, f"array {name} cannot be decoded")
         if value.dtype != np.dtype(dtype) or value.shape != (size,):
             raise WireError(REASON_MALFORMED, f"array {name} is not what it declares")
         out[name] = value
     return out
+
+
+def values_of(array: Array) -> NDArray[np.generic] | None:
+    """The values inside, or None where the bytes hold no array.
+
+    NumPy raises much more than ValueError on hostile bytes (BadZipFile, MemoryError, TokenError), and reads an
+    archive of arrays as something that is none.
+    """
+    try:
+        value = array.numpy()
+    except Exception:
+        return None
+    return value if isinstance(value, np.ndarray) else None
+
+
+def reason_name(reason: int) -> str:
+    """A refusal's reason as a word, or its number if only a later version knows it."""
+    return Reason.Name(reason).removeprefix("REASON_").lower() if reason in Reason.values() else str(reason)
 
 
 def size_of(records: RecordDict) -> int:

@@ -29,7 +29,8 @@ def main(grid: Grid, context: Context) -> None:
     resume = rounds.parse_resume(run.resume)
     for experiment in run.experiments():
         torch.set_num_threads(experiment.threads)
-        folder = ensure_release(experiment, run.home, run.cache, say=log.info)
+        embedded = experiment.data.kind == "scenes"
+        folder = ensure_release(experiment, run.home, run.cache, confirm_batchnorm=embedded, say=log.info)
         release = read_release(folder, load_public_key(run.home / "keys" / "owner.pub.pem"))
         home = job_folder(run.home, experiment)
         log.info("%s, seed %d: writing to %s", experiment.method.name, experiment.seed, home)

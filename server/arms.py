@@ -18,7 +18,7 @@ from socket_core.config import Experiment
 from socket_core.data.catalogue import Share, load_task, pool_shares, site_name, split_task
 from socket_core.data.loader import Preprocessing
 from socket_core.data.types import Labelled
-from socket_core.engine import AdaptReport, Segment, adapt
+from socket_core.engine import adapt_alone
 from socket_core.evaluation import Confusion, evaluate
 from socket_core.keys import load_public_key
 from socket_core.methods import METHODS
@@ -74,23 +74,17 @@ def run_arm(arm: Arm, on_round: Callable[[int, int], None] | None = None) -> Arm
     network, source = release.network(), release.network()
     prep, classes = Preprocessing.of(experiment.data), len(task.classes)
     labels = share.tr_labels if METHODS[experiment.method.name].oracle else None
-    rounds = rounds_of(experiment)
-    started, total = time.monotonic(), AdaptReport()
+    started = time.monotonic()
     held_out = [evaluate(network, task.target_test, prep, classes)]
-    for round_ in range(1, rounds + 1):
-        segment = Segment(name, round_, experiment.federation.steps, rounds, fresh=round_ == 1)
-        report = adapt(network, source, share.data, experiment, segment, labels=labels)
-        total.steps, total.visits = total.steps + report.steps, total.visits + report.visits
+
+    def round_over(done: int, rounds: int) -> None:
         held_out.append(evaluate(network, task.target_test, prep, classes))
         if on_round is not None:
-            on_round(round_, rounds)
+            on_round(done, rounds)
+
+    total = adapt_alone(network, source, share.data, experiment, name, labels=labels, on_round=round_over)
     transductive = evaluate(network, _labelled(share), prep, classes)
     return ArmResult(held_out, transductive, total.steps, total.visits, time.monotonic() - started)
-
-
-def rounds_of(experiment: Experiment) -> int:
-    """Rounds of a method: none would change anything after the first if it takes no gradient step."""
-    return experiment.federation.rounds if METHODS[experiment.method.name].trains else 1
 
 
 def with_steps(experiment: Experiment, factor: int) -> Experiment:

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from server.arms import ArmResult, rounds_of
+from server.arms import ArmResult
 from server.journal import Journal
 from server.results import Mode, Row, row_from
 from socket_core.config import Experiment
 from socket_core.data.catalogue import Share, site_name
 from socket_core.evaluation import Confusion, scores
 from socket_core.files import write_atomically
-from socket_core.methods import METHODS
+from socket_core.methods import METHODS, rounds_of
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from server.progress import Display
+from socket_core.command_line import run
 from socket_core.config import Experiment, MethodName, load_experiment
-from socket_core.errors import ConfigError, SocketError
+from socket_core.errors import ConfigError
 from socket_core.run_config import APP, overrides
 
 app = typer.Typer(
@@ -119,7 +119,7 @@ def compare(
     Example: socket-owner compare --config configs/demo.yaml --seeds 0,1,2 --out runs/demo
     """
     from server.compare import Plan
-    from server.compare import compare as run
+    from server.compare import compare as run_plan
     from server.comparison_report import publish
     from server.federate import FlowerFederator, LocalFederator
 
@@ -138,7 +138,7 @@ def compare(
     display = Display(quiet=quiet)
     display.say(f"writing to {home}")
     try:
-        rows = run(plan, LocalFederator() if in_process else FlowerFederator(), display)
+        rows = run_plan(plan, LocalFederator() if in_process else FlowerFederator(), display)
     except KeyboardInterrupt:
         display.say("stopped; finished results are kept, the same command goes on from here")
         raise typer.Exit(130) from None
@@ -166,15 +166,6 @@ def _seeds(text: str, experiment: Experiment) -> tuple[int, ...]:
         raise ConfigError(f"expected numbers, found {text!r}", where="--seeds", remedy="for example 0,1,2") from None
 
 
-def run_cli(command: typer.Typer) -> None:
-    """Runs a command line; an error of ours is one message and its exit code, not a traceback."""
-    try:
-        command()
-    except SocketError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(error.exit_code) from None
-
-
 def main() -> None:
     """Entry point."""
-    run_cli(app)
+    run(app)

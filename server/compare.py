@@ -83,7 +83,12 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
         task = load_task(experiment.data, cache=plan.cache, progress=progress)
     with display.task(f"source model, seed {seed}") as progress:
         release = ensure_release(
-            experiment, plan.home, plan.cache, say=display.say, on_epoch=lambda done, of, _: progress(done, of)
+            experiment,
+            plan.home,
+            plan.cache,
+            confirm_batchnorm=True,
+            say=display.say,
+            on_epoch=lambda done, of, _: progress(done, of),
         )
     info, _ = read_info(release, load_public_key(plan.home / "keys" / "owner.pub.pem"))
     cells = plan.cells(seed)

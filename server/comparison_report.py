@@ -55,8 +55,9 @@ def _bytes(rows: Sequence[Row]) -> list[str]:
         return []
     last = federated[-1]
     rounds = len(last.curve) - 1
+    release = max(r.release_bytes for r in rows)  # sites keep it: later federations of a seed send none
     return [
         f"{last.method}, federated: {last.bytes_up / rounds / 1e6:.2f} MB up and "
         f"{last.bytes_down / rounds / 1e6:.2f} MB down a round, all sites together; "
-        f"the release once, {last.release_bytes / 1e6:.2f} MB"
+        f"the release once, {release / 1e6:.2f} MB"
     ]

@@ -10,8 +10,8 @@ import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from protos.codec import ENROL, RELEASE, WireError, decode, encode, kind_of
-from protos.wire_pb2 import Enrolment, EnrolRequest, Reason, Refusal, ReleaseFiles
+from protos.codec import ENROL, RELEASE, WireError, decode, encode, kind_of, reason_name
+from protos.wire_pb2 import Enrolment, EnrolRequest, Refusal, ReleaseFiles
 from server.messaging import exchange
 from socket_core.errors import FederationError
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS
@@ -45,9 +45,10 @@ def wait_for_nodes(grid: Grid, *, expected: int, quorum: int, seconds: float) ->
         if now != nodes:
             nodes, last_change = now, time.monotonic()
         settled = len(nodes) >= quorum and time.monotonic() - last_change > SETTLE_SECONDS
-        if len(nodes) >= expected or settled:
+        late = time.monotonic() > end
+        if len(nodes) >= expected or settled or (late and len(nodes) >= quorum):
             return nodes
-        if time.monotonic() > end:
+        if late:
             raise FederationError(
                 f"{len(nodes)} sites after {seconds:.0f} s, the quorum is {quorum}",
                 where="federation.quorum",
@@ -107,8 +108,7 @@ def _admit(roll: Roll, replies: dict[int, Message | None]) -> dict[int, Enrolmen
             continue
         try:
             if kind_of(reply.content) == "Refusal":
-                refusal = decode(reply.content, Refusal)
-                roll.refused[node] = Reason.Name(refusal.reason).removeprefix("REASON_").lower()
+                roll.refused[node] = reason_name(decode(reply.content, Refusal).reason)
                 continue
             enrolment = decode(reply.content, Enrolment)
         except WireError as error:

@@ -12,7 +12,6 @@ from flwr.app import Context, RecordDict
 
 from server import rounds
 from server.app import job_folder
-from server.arms import rounds_of
 from server.journal import Journal
 from server.local_grid import LocalGrid
 from server.owner import release_folder
@@ -21,6 +20,7 @@ from server.simulation import simulation_link, stop_group
 from socket_core.config import Experiment
 from socket_core.files import write_atomically
 from socket_core.keys import load_public_key
+from socket_core.methods import rounds_of
 from socket_core.release import read_release
 
 if TYPE_CHECKING:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display is needed, and none may be there
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 
-from server.results import Row, mean_and_spread
+from server.results import Row
 from socket_core.data.types import TransferTask
 
 # Okabe and Ito's palette: told apart by colour-blind readers; methods also differ in marker.
@@ -31,16 +30,15 @@ def draw(path: Path, rows: Sequence[Row], task: TransferTask, modality: str) -> 
         task: For the example images (held-out ones, one of each class).
         modality: Name of the target modality.
     """
-    figure = plt.figure(figsize=(10, 7.2), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(2.4, 1))
-    _curves(upper.subplots(), rows, modality)
-    _strip(lower, task, modality)
+    figure = Figure(figsize=(10, 7.2), layout="constrained")  # not pyplot: no display, no global state
+    parts = cast(Sequence[SubFigure], figure.subfigures(2, 1, height_ratios=(2.4, 1)))
+    _curves(parts[0].subplots(), rows, modality)
+    _strip(parts[1], task, modality)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
-def _curves(axes: plt.Axes, rows: Sequence[Row], modality: str) -> None:
+def _curves(axes: Axes, rows: Sequence[Row], modality: str) -> None:
     for method, mode in dict.fromkeys((r.method, r.mode) for r in rows):
         curves = np.array([r.curve for r in rows if (r.method, r.mode) == (method, mode)]) * 100
         if mode == "unadapted":
@@ -54,17 +52,17 @@ def _curves(axes: plt.Axes, rows: Sequence[Row], modality: str) -> None:
                 low, high = curves.min(0), curves.max(0)
                 axes.fill_between(range(len(mean)), low, high, color=COLOURS[method], alpha=0.12)
     seeds = len({r.seed for r in rows})
-    spread, _ = mean_and_spread([float(seeds)])
-    axes.set_title(f"RGB to {modality}, accuracy on held-out {modality} images ({spread:.0f} seed{'s'[: seeds > 1]})")
+    over = f"mean and range of {seeds} seeds" if seeds > 1 else "one seed"
+    axes.set_title(f"RGB to {modality}: accuracy on held-out {modality} images, {over}")
     axes.set_xlabel("round (centralised: as many steps as all sites together)")
     axes.set_ylabel("accuracy, %")
     axes.set_ylim(0, 100)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(ncols=2, fontsize=8, loc="lower right")
 
 
-def _strip(figure: plt.SubFigure, task: TransferTask, modality: str) -> None:
+def _strip(figure: SubFigure, task: TransferTask, modality: str) -> None:
     labels = task.target_test.labels
     chosen = [
         int(np.flatnonzero(labels == k)[0]) for k in range(min(EXAMPLES, len(task.classes))) if (labels == k).any()

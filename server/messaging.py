@@ -53,7 +53,7 @@ def exchange(
                 continue
             replies[node] = reply
             if on_reply is not None:
-                on_reply(len(requests) - len(waiting), len(requests))
+                on_reply(sum(r is not None for r in replies.values()), len(requests))
         if waiting:
             pause = POLL_SECONDS[0] if arrived else min(2 * pause, POLL_SECONDS[1])
             time.sleep(min(pause, max(0.0, end - time.monotonic())))

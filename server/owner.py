@@ -12,6 +12,7 @@ from socket_core.data.types import TransferTask
 from socket_core.errors import ReleaseError
 from socket_core.keys import create_keypair, load_private_key, load_public_key
 from socket_core.release import ReleaseInfo, read_info, write_release
+from socket_core.release_fit import check_fits, check_trained_as
 from socket_core.source import SourceReport, train_source
 
 Say = Callable[[str], None]
@@ -75,47 +76,38 @@ def ensure_release(
     home: Path,
     cache: Path,
     *,
+    confirm_batchnorm: bool,
     say: Say,
     on_epoch: Callable[[int, int, float], None] | None = None,
 ) -> Path:
     """Folder of the release that this experiment adapts; trains a source model if there is none.
 
-    For simulations, in which owner and sites are one person: training here confirms the publication of
-    BatchNorm statistics on that person's behalf.
+    Args:
+        experiment: Which source model.
+        home: Keys and release lie below it.
+        cache: Rendered or decoded images.
+        confirm_batchnorm: Whether the owner accepts the publication of BatchNorm statistics, should there be
+            something to train. A comparison publishes to nobody, and embedded scenes are nobody's secret.
+        say: Takes lines of text.
+        on_epoch: Progress of training.
 
     Raises:
-        ReleaseError: If the release that is there was made from another source configuration.
+        ReleaseError: If the release that is there was made from another source configuration, or a new one
+            would publish statistics that its owner has not confirmed.
     """
     folder = release_folder(home, experiment)
     if folder.exists():
         info, _ = read_info(folder, load_public_key(home / "keys" / "owner.pub.pem"))
-        _check_fits(info, experiment, folder)
+        check_fits(info, experiment, where=str(folder))
+        check_trained_as(info, experiment, where=str(folder))
         say(f"reusing the source model in {folder} ({info.source_accuracy:.1%} on held-out RGB)")
         return folder
+    require_confirmation(confirm_batchnorm, folder)
     say(f"training the source model ({experiment.source.epochs} epochs); it is kept in {folder}")
     task = load_task(experiment.data, cache=cache)
-    info, report = train_and_release(experiment, task, home, confirm_batchnorm=True, on_epoch=on_epoch)
+    info, report = train_and_release(experiment, task, home, confirm_batchnorm=confirm_batchnorm, on_epoch=on_epoch)
     say(f"source model: {report.test_accuracy:.1%} on held-out RGB, best epoch {report.best_epoch}")
     return folder
-
-
-def _check_fits(info: ReleaseInfo, experiment: Experiment, folder: Path) -> None:
-    wanted = {
-        "network.backbone": (info.backbone, experiment.network.backbone),
-        "network.bottleneck_dim": (info.bottleneck_dim, experiment.network.bottleneck_dim),
-        "data.size": (info.image_size, experiment.data.size),
-        "data.mean": (info.mean, (experiment.data.mean,) * 3),
-        "data.std": (info.std, (experiment.data.std,) * 3),
-        "source.epochs": (info.epochs, experiment.source.epochs),
-        "seed": (info.seed, experiment.seed),
-    }
-    for key, (found, asked) in wanted.items():
-        if found != asked:
-            raise ReleaseError(
-                f"made with {key} {found}, the experiment says {asked}",
-                where=str(folder),
-                remedy="train anew into another folder, or remove this one",
-            )
 
 
 def require_confirmation(confirmed: bool, folder: Path) -> None:
@@ -129,5 +121,5 @@ def require_confirmation(confirmed: bool, folder: Path) -> None:
             "a release publishes BatchNorm statistics of the private source images, which make it easier to "
             "invert the model and to reconstruct such images",
             where=str(folder),
-            remedy="if the owner of the data accepts that, pass --confirm-batchnorm-statistics",
+            remedy="if the owner of the data accepts that, run socket-owner train --confirm-batchnorm-statistics",
         )

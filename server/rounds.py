@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from flwr.app import Message, RecordDict
@@ -31,7 +31,7 @@ from server.state import ServerState, init
 from socket_core.config import Experiment
 from socket_core.errors import ConfigError, FederationError
 from socket_core.exchange import batchnorm_specs, travelling_specs
-from socket_core.methods import METHODS
+from socket_core.methods import rounds_of
 from socket_core.release import Release, pack_release
 
 Resume = Literal["no", "yes", "auto"]
@@ -42,9 +42,10 @@ Observer = Callable[[str, dict[str, Any]], None]
 
 def parse_resume(text: str) -> Resume:
     """``no``, ``yes`` or ``auto``; raises ConfigError for anything else."""
-    if text not in ("no", "yes", "auto"):
-        raise ConfigError(f"expected no, yes or auto, found {text!r}", where="resume", remedy='give resume="yes"')
-    return text
+    for known in get_args(Resume):
+        if text == known:
+            return cast(Resume, known)
+    raise ConfigError(f"expected no, yes or auto, found {text!r}", where="resume", remedy='give resume="yes"')
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,8 @@ class Job:
 
     @property
     def rounds(self) -> int:
-        """Rounds to run: one for a method that takes no gradient step, since more would change nothing."""
-        trains = METHODS[self.experiment.method.name].trains
-        return self.experiment.federation.rounds if trains else 1
+        """Rounds to run."""
+        return rounds_of(self.experiment)
 
 
 def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
@@ -127,7 +127,7 @@ def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
         )
         updates, refused = screen_all([(roll.sites[node], reply) for node, reply in replies.items()], expected)
         tell("replies screened", {"accepted": [u.site for u in updates], "refused": _named(refused)})
-        _require_quorum(updates, refused, federation.quorum, expected.round)
+        _require_quorum(updates, refused, roll, federation.quorum, expected.round)
         state = apply(state, updates, federation.weighting)
         tell("aggregated", {"round": state.round})
         record = _record(state, updates, refused, request, replies, release_bytes, time.monotonic() - started)
@@ -196,10 +196,14 @@ def _enrol(grid: Grid, job: Job, roll: Roll, experiment: str, nodes: list[int]) 
     )
 
 
-def _require_quorum(updates: list[SiteUpdate], refused: dict[str, Rejected], quorum: int, round_: int) -> None:
+def _require_quorum(
+    updates: list[SiteUpdate], refused: dict[str, Rejected], roll: Roll, quorum: int, round_: int
+) -> None:
     if len(updates) >= quorum:
         return
-    why = "; ".join(f"{site}: {rejected}" for site, rejected in sorted(refused.items())) or "no site enrolled"
+    reasons = [f"{site}: {rejected}" for site, rejected in sorted(refused.items())]
+    reasons += [f"node {node} did not enrol: {reason}" for node, reason in sorted(roll.refused.items())]
+    why = "; ".join(reasons) or "no other site enrolled"
     raise FederationError(
         f"{len(updates)} usable updates in round {round_}, the quorum is {quorum} ({why})",
         where="federation.quorum",

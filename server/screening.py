@@ -13,12 +13,15 @@ from enum import StrEnum
 import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
 
-from protos.codec import WireError, decode, kind_of, sha256
+from protos.codec import WireError, decode, kind_of, reason_name, sha256, values_of
 from protos.release_pb2 import TensorSpec
-from protos.wire_pb2 import REASON_SCHEMA, Reason, Refusal, Update
+from protos.wire_pb2 import REASON_SCHEMA, Refusal, Update
 from server.aggregation import SiteUpdate
 from server.state import PooledBatchNorm
 from socket_core.exchange import Flat, Spec, length
+
+LARGEST_STATISTIC = 1e15
+"""Of a mean or variance: pooling squares means, and float32 ends at 3.4e38."""
 
 
 class Why(StrEnum):
@@ -127,7 +130,7 @@ def screen_all(
 def _payload(records: RecordDict) -> Update:
     try:
         if kind_of(records) == "Refusal":
-            raise Rejected(Why.REFUSED, Reason.Name(decode(records, Refusal).reason).removeprefix("REASON_").lower())
+            raise Rejected(Why.REFUSED, reason_name(decode(records, Refusal).reason))
         return decode(records, Update)
     except WireError as error:
         why = Why.SCHEMA if error.reason == REASON_SCHEMA else Why.MALFORMED
@@ -176,14 +179,13 @@ def _arrays(records: RecordDict, expected: Expectation) -> dict[str, Flat]:
             raise Rejected(Why.WRONG_DTYPE, f"array {name}: {array.dtype[:32]}, expected float32")
         if tuple(array.shape) != (size,):
             raise Rejected(Why.WRONG_SHAPE, f"array {name}: {tuple(array.shape)}, expected ({size},)")
-        try:
-            value = array.numpy()
-        except (ValueError, TypeError, OSError, EOFError):
-            raise Rejected(Why.MALFORMED, f"array {name} cannot be decoded") from None
+        value = values_of(array)
+        if value is None:
+            raise Rejected(Why.MALFORMED, f"array {name} cannot be decoded")
         # The header inside the bytes is a second claim, and must agree with the first.
         if value.dtype != np.float32 or value.shape != (size,):
             raise Rejected(Why.MALFORMED, f"array {name} is {value.dtype} {value.shape} inside")
-        out[name] = value
+        out[name] = value.astype(np.float32, copy=False)
     return out
 
 
@@ -195,5 +197,8 @@ def _check_values(arrays: dict[str, Flat], expected: Expectation) -> None:
     limit = expected.max_relative_update * expected.parameter_norm
     if norm > limit:
         raise Rejected(Why.TOO_LARGE, f"norm {norm:.3g}, the limit is {limit:.3g}")
+    for name in sorted(arrays.keys() - {"delta"}):
+        if np.abs(arrays[name]).max() > LARGEST_STATISTIC:
+            raise Rejected(Why.TOO_LARGE, f"array {name}, the limit is {LARGEST_STATISTIC:.0e}")
     if "bn_var" in arrays and (arrays["bn_var"] < 0).any():
         raise Rejected(Why.NEGATIVE_VARIANCE, "array bn_var")

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ from socket_core.run_config import APP
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+LONGEST_RAY_FOLDER = 35
+"""Ray adds about 70 characters for its sockets, and a socket's path may have 107."""
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -57,9 +61,10 @@ class SimulationLink:
         federation = f"num-supernodes={sites} client-resources-num-cpus=1 init-args-num-cpus={cpus}"
         command = [*_tool("flwr"), "run", str(APP), "sim", "--stream"]
         command += ["--run-config", pairs, "--federation-config", federation]
-        return subprocess.Popen(
-            command, env=self.environment, stdout=log.open("wb"), stderr=subprocess.STDOUT, start_new_session=True
-        )
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                command, env=self.environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     def finish(self, process: subprocess.Popen[bytes], log: Path) -> None:
         """Waits for a run's end and asks the SuperLink how it ended: ``flwr run`` exits 0 either way.
@@ -108,6 +113,7 @@ def simulation_link(folder: Path) -> Iterator[SimulationLink]:
     )
     scripts = str(Path(sys.executable).parent)
     environment = {**os.environ, **QUIET, "FLWR_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    environment["RAY_TMPDIR"] = str(ray := _ray_folder(folder))
     environment["PATH"] = f"{scripts}{os.pathsep}{environment.get('PATH', '')}"
     log = folder / "superlink.log"
     command = [*_tool("flower-superlink"), "--insecure", "--simulation", "--host", "127.0.0.1", "--port", str(port)]
@@ -121,6 +127,16 @@ def simulation_link(folder: Path) -> Iterator[SimulationLink]:
         yield SimulationLink(f"127.0.0.1:{port}", home, environment)
     finally:
         stop_group(process)
+        shutil.rmtree(ray, ignore_errors=True)
+
+
+def _ray_folder(folder: Path) -> Path:
+    """Where Ray keeps its session: in the run's folder, unless that is too long for the name of a socket."""
+    inside = folder / "ray"
+    if len(str(inside)) <= LONGEST_RAY_FOLDER:
+        inside.mkdir(exist_ok=True)
+        return inside
+    return Path(tempfile.mkdtemp(prefix="sfl-"))
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:

@@ -62,7 +62,7 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    """The network; ``weights`` may name a torchvision backbone state saved as safetensors."""
+    """The source network; see :data:`socket_core.models.BACKBONES` for the backbones."""
 
     backbone: str = "tiny"
     bottleneck_dim: int = Field(64, ge=1)

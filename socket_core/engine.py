@@ -18,7 +18,7 @@ from socket_core.data.augment import identity, join
 from socket_core.data.loader import IndexStream, Loader, Preprocessing
 from socket_core.data.types import Index, Pairs, SiteData
 from socket_core.errors import MethodError
-from socket_core.methods import Method, build_method
+from socket_core.methods import Method, build_method, rounds_of
 from socket_core.methods.base import TiBatch, TrBatch
 from socket_core.methods.oracle import Oracle
 from socket_core.models import Network
@@ -118,6 +118,38 @@ def adapt(
     return _train(method, tr, ti, experiment, segment, np.random.default_rng(derive_seed(*seeds, "draws")), on_step)
 
 
+def adapt_alone(
+    network: Network,
+    source: Network,
+    data: SiteData,
+    experiment: Experiment,
+    site: str,
+    *,
+    labels: Index | None = None,
+    on_round: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> AdaptReport:
+    """A whole job at one place without a server: the rounds of a federation, with nothing exchanged.
+
+    Arguments as for :func:`adapt`; ``on_round`` is called with (rounds done, rounds), ``on_step`` with steps
+    of the whole job.
+    """
+    rounds, steps = rounds_of(experiment), experiment.federation.steps
+    total = AdaptReport()
+    for round_ in range(1, rounds + 1):
+
+        def step_over(done: int, _of: int, before: int = (round_ - 1) * steps) -> None:
+            if on_step is not None:
+                on_step(before + done, rounds * steps)
+
+        segment = Segment(site, round_, steps, rounds, fresh=round_ == 1)
+        report = adapt(network, source, data, experiment, segment, labels=labels, on_step=step_over)
+        total = AdaptReport(total.steps + report.steps, total.visits + report.visits, report.losses)
+        if on_round is not None:
+            on_round(round_, rounds)
+    return total
+
+
 def _check_data(method: Method, data: SiteData, labels: Index | None) -> None:
     if method.oracle != (labels is not None):
         found = "none" if labels is None else "some"
@@ -128,9 +160,11 @@ def _check_data(method: Method, data: SiteData, labels: Index | None) -> None:
             where=method.name,
             remedy="add images, or leave this site out",
         )
-    if method.uses_ti and len(data.ti) == 0:
+    if labels is not None and len(labels) != len(data.tr):
+        raise MethodError(f"{len(data.tr)} task-relevant images but {len(labels)} labels", where=method.name)
+    if method.uses_ti and len(data.ti) < 2:
         raise MethodError(
-            "needs task-irrelevant pairs, and the site has none",
+            f"needs at least 2 task-irrelevant pairs for BatchNorm, found {len(data.ti)}",
             where=method.name,
             remedy="add paired images of other classes, or use a method without them (shot, adabn)",
         )

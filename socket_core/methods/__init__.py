@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from socket_core.config import BnPolicy, MethodConfig
+from socket_core.config import BnPolicy, Experiment, MethodConfig
 from socket_core.methods.adabn import AdaBN
 from socket_core.methods.base import Method
 from socket_core.methods.oracle import Oracle
@@ -18,4 +18,9 @@ def build_method(cfg: MethodConfig, bn_policy: BnPolicy) -> Method:
     return METHODS[cfg.name](cfg, bn_policy)
 
 
-__all__ = ["METHODS", "Method", "build_method"]
+def rounds_of(experiment: Experiment) -> int:
+    """Rounds of a job: one for a method that takes no gradient step, since more would change nothing."""
+    return experiment.federation.rounds if METHODS[experiment.method.name].trains else 1
+
+
+__all__ = ["METHODS", "Method", "build_method", "rounds_of"]

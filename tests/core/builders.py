@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from socket_core.batchnorm import bn_layers
@@ -14,26 +15,33 @@ from socket_core.config import Experiment, parse_experiment
 from socket_core.data.types import Images, Labelled, Pairs, SiteData
 from socket_core.models import Network, build_network
 
+torch.set_num_threads(1)  # tensors here are so small that threads only wait for each other
+
 SIDE = 16
 CLASSES = 3
 
 
+def _patterns(n: int, seed: int) -> NDArray[np.float64]:
+    """Values in 0..1, ``(n, SIDE, SIDE)``: coarse patches that differ between images, which plain noise does not."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((n, 4, 4)) * rng.random((n, 1, 1))
+    return 0.9 * np.kron(coarse, np.ones((1, SIDE // 4, SIDE // 4))) + 0.1 * rng.random((n, SIDE, SIDE))
+
+
 def rgb_images(n: int, seed: int = 0) -> Images:
     """Random colour images."""
-    rng = np.random.default_rng(seed)
-    return Images(rng.integers(0, 255, (n, SIDE, SIDE, 3), dtype=np.uint8, endpoint=True), 255.0)
+    channels = [_patterns(n, 3 * seed + channel) for channel in range(3)]
+    return Images((255 * np.stack(channels, axis=3)).astype(np.uint8), 255.0)
 
 
 def depth_images(n: int, seed: int = 1) -> Images:
     """Random 16-bit depth images."""
-    rng = np.random.default_rng(seed)
-    return Images(rng.integers(0, 10_000, (n, SIDE, SIDE), dtype=np.uint16, endpoint=True), 10_000.0)
+    return Images((10_000 * _patterns(n, seed)).astype(np.uint16), 10_000.0)
 
 
 def twin_pairs(n: int, seed: int = 2) -> Pairs:
     """Pairs whose halves become the same network input: any other draw of one half shows at once."""
-    rng = np.random.default_rng(seed)
-    grey = rng.integers(0, 255, (n, SIDE, SIDE), dtype=np.uint8, endpoint=True)
+    grey = (255 * _patterns(n, seed)).astype(np.uint8)
     return Pairs(Images(np.repeat(grey[..., None], 3, axis=3), 255.0), Images(grey, 255.0))
 
 
@@ -51,7 +59,7 @@ def labelled(n: int, seed: int = 0) -> Labelled:
 
 
 def tiny_network(seed: int = 0, backbone: str = "tiny") -> Network:
-    """A network whose BatchNorm layers hold no initial value, as after training."""
+    """A network whose BatchNorm layers hold no initial value and that predicts several classes, as after training."""
     network = build_network(backbone, 8, CLASSES, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -62,7 +70,15 @@ def tiny_network(seed: int = 0, backbone: str = "tiny") -> Network:
             for tensor in (layer.bias, layer.running_mean):
                 assert tensor is not None
                 tensor.copy_(0.1 * torch.randn(tensor.shape, generator=generator))
-    return network
+        x = torch.from_numpy(_patterns(64, 99)).float()[:, None].expand(-1, 3, -1, -1) * 2 - 1
+        values = network.bottleneck[0](network.eval().backbone(x))
+        last = bn_layers(network)["bottleneck.1"]
+        assert last.running_mean is not None
+        assert last.running_var is not None
+        last.running_mean.copy_(values.mean(0))
+        last.running_var.copy_(values.var(0))
+        dict(network.named_parameters())["classifier.parametrizations.weight.original0"].mul_(3)
+    return network.train()
 
 
 def experiment(**values: Any) -> Experiment:

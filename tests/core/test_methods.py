@@ -23,7 +23,7 @@ from socket_core.methods.oracle import Oracle
 from socket_core.methods.shot import Shot
 from socket_core.methods.socket import Socket
 from socket_core.models import Network
-from socket_core.optimiser import sgd
+from socket_core.optimiser import NesterovSgd
 from socket_core.pseudo_labels import SHOT_RECIPE, SOCKET_RECIPE, CentroidRecipe, centroid_labels
 from tests.core.builders import (
     CLASSES,
@@ -149,8 +149,12 @@ def test_only_backbone_and_bottleneck_can_learn(name: MethodName) -> None:
     learning = {key for key, p in target.named_parameters() if p.requires_grad}
     parts = (("backbone", target.backbone), ("bottleneck", target.bottleneck))
     assert learning == {f"{part}.{key}" for part, module in parts for key, _ in module.named_parameters()}
-    groups = sgd(target, lr=1.0, backbone_lr_scale=0.1, momentum=0.9, weight_decay=0.0).param_groups
-    assert sum(len(g["params"]) for g in groups) == len(learning)
+    before = snapshot(target)
+    optimiser = NesterovSgd(target, lr=1.0, backbone_lr_scale=0.1, momentum=0.9, weight_decay=0.0)
+    for p in target.parameters():
+        p.grad = torch.ones_like(p)
+    optimiser.step(1.0)
+    assert changed(before, snapshot(target)) == learning
 
 
 @pytest.mark.parametrize("name", ["unadapted", "adabn"])
@@ -304,12 +308,12 @@ def _entropy(p: Tensor) -> Tensor:
 def _by_hand(source: Network, labels: Tensor, tr: TrBatch, ti: TiBatch, ti_loss: str) -> dict[str, Tensor]:
     """The four unweighted terms, from plain forward passes of a copy in train mode."""
     network = tiny_network().train()
-    inputs: list[Tensor] = []
+    recorded: list[Tensor] = []
     layers = [m for m in network.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     for layer in layers:
-        layer.register_forward_hook(lambda _m, args, _out: inputs.append(args[0].clone()))
+        layer.register_forward_hook(lambda _m, args, _out: recorded.append(args[0].clone()))
     p = network(tr.x).softmax(1)
-    inputs = inputs[: len(layers)]
+    inputs = recorded[: len(layers)]  # the TI images go through the same hooks
     features = network.features(ti.x)
     distance = torch.zeros(())
     frozen = [m for m in source.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -384,6 +388,12 @@ def test_the_recipe_of_pseudo_labels_can_be_chosen(recipe: str) -> None:
         assert isinstance(method, Shot)
         method.refresh(_tr())
         assert torch.equal(method.labels, expected)
+
+
+def test_the_set_used_here_tells_the_recipes_apart() -> None:
+    labels = [_expected_labels(recipe) for recipe in (SOCKET_RECIPE, SHOT_RECIPE)]
+    assert not torch.equal(*labels)
+    assert all(len(v.unique()) > 1 for v in labels)
 
 
 ALL_TERMS = ("pl", "im", "bn", "ti")

@@ -92,7 +92,7 @@ class World:
 def _make_world(root: Path) -> World:
     torch.set_num_threads(1)
     made = World(root / "cache", root / "home")
-    ensure_release(experiment_with(), made.home, made.cache, say=quiet)
+    ensure_release(experiment_with(), made.home, made.cache, confirm_batchnorm=True, say=quiet)
     return made
 
 
@@ -148,12 +148,12 @@ class Bench:
         ids = list(nodes) if nodes is not None else [FIRST_NODE + i for i in range(self.sites)]
         return {node: self.context(index, node) for index, node in enumerate(ids)}
 
-    def job(self, *, resume: bool = False) -> rounds.Job:
+    def job(self, *, resume: rounds.Resume = "no") -> rounds.Job:
         """The job."""
         return rounds.Job(self.experiment, self.release, self.release_folder, self.job_home, resume)
 
     def run(
-        self, grid: LocalGrid | None = None, *, resume: bool = False, observe: rounds.Observer | None = None
+        self, grid: LocalGrid | None = None, *, resume: rounds.Resume = "no", observe: rounds.Observer | None = None
     ) -> ServerState:
         """Runs the job, on healthy sites if no grid is given."""
         return rounds.run(grid or LocalGrid(app, self.contexts()), self.job(resume=resume), observe)

@@ -24,7 +24,7 @@ from server.state import ServerState
 from socket_core.batchnorm import running_moments
 from socket_core.data.catalogue import split_task
 from socket_core.engine import Segment, adapt
-from socket_core.errors import FederationError
+from socket_core.errors import ConfigError, FederationError
 from socket_core.exchange import batchnorm_specs, batchnorm_state, flatten, parameters_of, travelling_specs
 from socket_core.release import pack_release, read_release
 from tests.server.builders import (
@@ -232,7 +232,7 @@ def test_killed_after_any_step_and_resumed_it_ends_in_the_same_state(
     bench = unbroken.bench(tmp_path)
     with pytest.raises(Kill):
         bench.run(observe=stop_at(index))
-    assert same_state(bench.run(resume=True), unbroken.state)
+    assert same_state(bench.run(resume="yes"), unbroken.state)
     assert bench.records() == unbroken.records
 
 
@@ -278,7 +278,7 @@ def test_killed_inside_a_checkpoint_and_resumed_it_ends_in_the_same_state(
     with pytest.raises(Kill):
         bench.run()
     monkeypatch.undo()
-    assert same_state(bench.run(resume=True), unbroken.state)
+    assert same_state(bench.run(resume="yes"), unbroken.state)
     assert bench.records() == unbroken.records
 
 
@@ -286,8 +286,8 @@ def test_killed_again_and_again_it_ends_in_the_same_state(unbroken: Unbroken, tm
     bench = unbroken.bench(tmp_path)
     for index in (6, 7, 5, 7, 1):
         with pytest.raises(Kill):
-            bench.run(resume=True, observe=stop_at(index))
-    assert same_state(bench.run(resume=True), unbroken.state)
+            bench.run(resume="yes", observe=stop_at(index))
+    assert same_state(bench.run(resume="yes"), unbroken.state)
     assert bench.records() == unbroken.records
 
 
@@ -297,7 +297,7 @@ def test_killed_while_the_journal_was_half_written_it_mends_the_last_line(unbrok
         bench.run(observe=stop_at(STEPS.index("round closed")))
     journal = bench.job_home / "rounds.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
-    assert same_state(bench.run(resume=True), unbroken.state)
+    assert same_state(bench.run(resume="yes"), unbroken.state)
     assert bench.records() == unbroken.records
 
 
@@ -305,14 +305,14 @@ def test_resuming_a_finished_run_trains_nothing_and_changes_nothing(unbroken: Un
     bench = unbroken.bench(tmp_path)
     bench.run()
     grid = RecordingGrid(app, bench.contexts())
-    assert same_state(bench.run(grid, resume=True), unbroken.state)
+    assert same_state(bench.run(grid, resume="yes"), unbroken.state)
     assert bench.records() == unbroken.records
     assert TRAIN not in {m.metadata.message_type for m in grid.sent}
 
 
 def test_resume_without_a_checkpoint_starts_from_the_source(unbroken: Unbroken, tmp_path: Path) -> None:
     bench = unbroken.bench(tmp_path)
-    assert same_state(bench.run(resume=True), unbroken.state)
+    assert same_state(bench.run(resume="yes"), unbroken.state)
 
 
 def test_killed_during_the_first_enrolment_the_sites_keep_the_release(world: World, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_killed_during_the_first_enrolment_the_sites_keep_the_release(world: Wor
     with pytest.raises(Kill):
         bench.run(observe=stop_at(1))
     grid = RecordingGrid(app, bench.contexts())
-    bench.run(grid, resume=True)
+    bench.run(grid, resume="yes")
     assert "query.release" not in {m.metadata.message_type for m in grid.sent}
 
 
@@ -332,7 +332,7 @@ def test_an_unfinished_run_is_not_thrown_away(unbroken: Unbroken, tmp_path: Path
     with pytest.raises(Kill):
         bench.run(observe=stop_at(STEPS.index("round closed")))
     before = (bench.job_home / "checkpoints" / "round-00001.safetensors").read_bytes()
-    with pytest.raises(FederationError, match="unfinished run.*\n.*resume=true"):
+    with pytest.raises(FederationError, match='unfinished run.*\\n.*resume="yes"'):
         bench.run()
     assert (bench.job_home / "checkpoints" / "round-00001.safetensors").read_bytes() == before
 
@@ -351,7 +351,7 @@ def test_a_checkpoint_of_another_experiment_is_refused_and_named(unbroken: Unbro
         bench.run(observe=stop_at(STEPS.index("round closed")))
     other = Bench(unbroken.world, tmp_path / "other", sites=2, template=bench.home, **{**unbroken.changes, key: 3})
     with pytest.raises(FederationError, match=r"round-00001.*another experiment"):
-        other.run(resume=True)
+        other.run(resume="yes")
 
 
 def test_a_checkpoint_of_another_release_is_refused_and_named(unbroken: Unbroken, tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_a_checkpoint_of_another_release_is_refused_and_named(unbroken: Unbroken
     train_and_release(other, unbroken.world.task(), bench.home, confirm_batchnorm=True)
     bench.release = read_release(bench.release_folder, bench.owner_key)
     with pytest.raises(FederationError, match=r"round-00001.*another release"):
-        bench.run(resume=True)
+        bench.run(resume="yes")
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, -1], ids=["empty", "header cut", "some bytes", "last byte missing"])
@@ -374,10 +374,35 @@ def test_a_truncated_checkpoint_is_named_and_without_it_the_one_before_serves(
     path = bench.job_home / "checkpoints" / "round-00002.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(FederationError, match=r"(?s)round-00002\.safetensors.*remove this file"):
-        bench.run(resume=True)
+        bench.run(resume="yes")
     path.unlink()
-    assert same_state(bench.run(resume=True), unbroken.state)
+    assert same_state(bench.run(resume="yes"), unbroken.state)
     assert bench.records() == unbroken.records
+
+
+def test_resume_auto_goes_on_where_it_can(unbroken: Unbroken, tmp_path: Path) -> None:
+    bench = unbroken.bench(tmp_path)
+    with pytest.raises(Kill):
+        bench.run(resume="auto", observe=stop_at(STEPS.index("round closed")))
+    steps: list[str] = []
+    assert same_state(bench.run(resume="auto", observe=lambda step, _facts: steps.append(step)), unbroken.state)
+    assert steps.count("round opened") == 1
+    assert bench.records() == unbroken.records
+
+
+def test_resume_auto_starts_anew_over_a_checkpoint_of_another_experiment(unbroken: Unbroken, tmp_path: Path) -> None:
+    bench = unbroken.bench(tmp_path)
+    bench.run()
+    changes = {**unbroken.changes, "method__lr": 0.01}
+    other = Bench(unbroken.world, tmp_path / "other", sites=2, template=bench.home, **changes)
+    assert not same_state(other.run(resume="auto"), unbroken.state)
+    assert [r["round"] for r in other.records()] == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "true", "True", "YES"])
+def test_other_words_for_resume_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="no, yes or auto"):
+        rounds.parse_resume(text)
 
 
 # --- what travels
@@ -440,7 +465,7 @@ def test_evaluation_failing_at_a_site_leaves_the_others_counts(world: World, tmp
 def test_the_server_app_trains_a_release_once_and_resumes_on_request(world: World, tmp_path: Path) -> None:
     bench = Bench(world, tmp_path, federation__rounds=1, federation__steps=1)
 
-    def run(**extra: bool) -> None:
+    def run(**extra: str) -> None:
         context = Context(
             run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={**bench.run_config, **extra}
         )
@@ -450,5 +475,5 @@ def test_the_server_app_trains_a_release_once_and_resumes_on_request(world: Worl
     folder = job_folder(bench.home, bench.experiment)
     lines = (folder / "rounds.jsonl").read_text()
     assert len(lines.splitlines()) == 1
-    run(resume=True)
+    run(resume="yes")
     assert (folder / "rounds.jsonl").read_text() == lines

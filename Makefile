@@ -1,0 +1,52 @@
+# Two commands set up everything on a fresh machine: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+# Nothing phones home; what tools cache stays in the checkout; one thread a process suits two cores.
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+export OMP_NUM_THREADS := 1
+
+.PHONY: help demo test lint types protos protos-check check nyuv2 clean
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: .venv/installed ## Set up, then adapt RGB to depth at four simulated sites, over Flower (ARGS="--seeds 0,1,2")
+	$(BIN)/socket-owner compare --config configs/demo.yaml --out runs/demo --cache .cache/images $(ARGS)
+
+nyuv2: .venv/installed ## The same on real RGB-depth pairs (DATA=folder of them)
+	$(BIN)/socket-owner compare --config configs/nyuv2.yaml --out runs/nyuv2 --cache .cache/images --data $(DATA) $(ARGS)
+DATA ?= ../shared/data/nyuv2_scenes
+
+test: .venv/installed ## Set up, then run all tests (ARGS="-m 'not flwr'" leaves out the real Flower run)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed ## Lint and check the format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed ## Check types strictly
+	$(BIN)/mypy
+
+protos: .venv/installed ## Generate code from protos/*.proto
+	$(BIN)/python scripts/gen_protos.py
+
+protos-check: .venv/installed ## Fail if generated code is not current
+	$(BIN)/python scripts/gen_protos.py --check
+
+check: lint types protos-check test ## All that continuous integration checks
+
+clean: ## Remove what runs and tools wrote; keep the environment
+	rm -rf runs .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

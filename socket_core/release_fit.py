@@ -1,0 +1,55 @@
+"""Whether a release and an experiment belong together.
+
+Target images must be prepared as the source's were: another size or normalisation would silently be another
+experiment (the published code trains with one normalisation and adapts with another).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from socket_core.config import Experiment
+from socket_core.errors import ReleaseError
+from socket_core.release import ReleaseInfo
+
+
+def check_fits(info: ReleaseInfo, experiment: Experiment, *, where: str) -> None:
+    """Refuses a release whose preprocessing is not the experiment's.
+
+    Raises:
+        ReleaseError: Naming the key.
+    """
+    data = experiment.data
+    _compare(
+        {
+            "data.size": (info.image_size, data.size),
+            "data.mean": (info.mean, (data.mean,) * 3),
+            "data.std": (info.std, (data.std,) * 3),
+        },
+        where,
+        "use the values that the release was trained with",
+    )
+
+
+def check_trained_as(info: ReleaseInfo, experiment: Experiment, *, where: str) -> None:
+    """Refuses a release that this experiment would have trained otherwise, as far as the manifest tells.
+
+    Raises:
+        ReleaseError: Naming the key.
+    """
+    _compare(
+        {
+            "network.backbone": (info.backbone, experiment.network.backbone),
+            "network.bottleneck_dim": (info.bottleneck_dim, experiment.network.bottleneck_dim),
+            "source.epochs": (info.epochs, experiment.source.epochs),
+            "seed": (info.seed, experiment.seed),
+        },
+        where,
+        "train anew into another folder, or remove this one",
+    )
+
+
+def _compare(values: dict[str, tuple[Any, Any]], where: str, remedy: str) -> None:
+    for key, (found, asked) in values.items():
+        if found != asked:
+            raise ReleaseError(f"made with {key} {found}, the experiment says {asked}", where=where, remedy=remedy)

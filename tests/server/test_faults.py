@@ -1,0 +1,406 @@
+"""Sites that fail, lie, hang, come late or leave: the round goes on without them, or ends with names and reasons."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+
+from client.app import app
+from protos.codec import TRAIN, decode, encode, refusal, sha256
+from protos.wire_pb2 import REASON_POLICY, Update
+from server.local_grid import LocalGrid
+from server.state import ServerState
+from socket_core.errors import FederationError
+from socket_core.release import pack_release
+from tests.server.builders import (
+    Bench,
+    Change,
+    ChangingGrid,
+    RecordingGrid,
+    World,
+    error_reply,
+    lost,
+    same_state,
+    silent,
+    tree,
+)
+
+BAD = 101
+"""Node of site-01, which misbehaves."""
+
+Edit = Callable[[Update, dict[str, Any]], RecordDict | None]
+
+
+def edited(edit: Edit) -> Change:
+    """An honest update, changed by ``edit``; its checksum fits again unless records come back."""
+
+    def change(_message: Message, reply: Message | None) -> Message | None:
+        assert reply is not None
+        update = decode(reply.content, Update)
+        arrays: dict[str, Any] = {k: a.numpy().copy() for k, a in reply.content.array_records["arrays"].items()}
+        records = edit(update, arrays)
+        if records is None:
+            update.delta_sha256 = sha256(arrays["delta"])
+            records = encode(update, arrays)
+        return Message(records, reply_to=_message)
+
+    return change
+
+
+def field(name: str, value: Any) -> Edit:
+    """Sets a field of the update."""
+    return lambda update, _arrays: setattr(update, name, value)
+
+
+def values(name: str, change: Callable[[Any], Any]) -> Edit:
+    """Changes an array."""
+
+    def edit(_update: Update, arrays: dict[str, Any]) -> None:
+        arrays[name] = change(arrays[name])
+
+    return edit
+
+
+def _first(value: float) -> Callable[[Any], Any]:
+    def change(array: Any) -> Any:
+        array[0] = value
+        return array
+
+    return change
+
+
+def _lying(update: Update, arrays: dict[str, Any]) -> RecordDict:
+    records = encode(update, arrays)
+    buffer = BytesIO()
+    np.save(buffer, arrays["delta"].astype(np.float64))
+    made = dict(records.array_records["arrays"].items())
+    made["delta"] = Array("float32", arrays["delta"].shape, "numpy.ndarray", buffer.getvalue())
+    records["arrays"] = ArrayRecord(made)
+    return records
+
+
+def _archive(update: Update, arrays: dict[str, Any]) -> RecordDict:
+    records = encode(update, arrays)
+    made = dict(records.array_records["arrays"].items())
+    made["delta"] = Array("float32", arrays["delta"].shape, "numpy.ndarray", b"PK\x03\x04 not an archive")
+    records["arrays"] = ArrayRecord(made)
+    return records
+
+
+def _unknown_reason(_update: Update, _arrays: dict[str, Any]) -> RecordDict:
+    return RecordDict({"wire": ConfigRecord({"kind": "Refusal", "payload": b"\x08\x01\x18\x63"})})
+
+
+def _without_a_tensor(update: Update, _arrays: dict[str, Any]) -> None:
+    del update.tensors[0]
+
+
+def _with_a_tensor(update: Update, _arrays: dict[str, Any]) -> None:
+    update.tensors.add(key="classifier.bias", dtype="float32", shape=[8])
+
+
+def _next_schema(update: Update, arrays: dict[str, Any]) -> RecordDict:
+    records = encode(update, arrays)
+    update.schema_version = 2
+    records["wire"] = ConfigRecord({"kind": "Update", "payload": update.SerializeToString()})
+    return records
+
+
+LIES: list[tuple[str, Change]] = [
+    ("not_finite", edited(values("delta", _first(np.nan)))),
+    ("not_finite", edited(values("delta", _first(-np.inf)))),
+    ("too_large", edited(values("delta", _first(1e30)))),
+    ("wrong_shape", edited(values("delta", lambda a: a[:-1]))),
+    ("wrong_dtype", edited(values("delta", lambda a: a.astype(np.float64)))),
+    ("missing_key", edited(_without_a_tensor)),
+    ("extra_key", edited(_with_a_tensor)),
+    ("malformed", edited(_lying)),
+    ("malformed", edited(_archive)),
+    ("schema", edited(_next_schema)),
+    ("unknown_site", edited(field("site", "site-00"))),
+    ("other_experiment", edited(field("experiment", "another-job"))),
+    ("stale_round", edited(field("round", 7))),
+    ("too_many_examples", edited(field("examples", 10**9))),
+    ("no_examples", edited(field("examples", 0))),
+    ("checksum", edited(lambda update, arrays: encode(update, {"delta": -arrays["delta"]}))),
+    ("refused: policy", edited(lambda _update, _arrays: refusal("site-01", REASON_POLICY))),
+    ("refused: 99", edited(_unknown_reason)),
+    ("site_error", lambda _message, _reply: error_reply()),
+]
+POOLED_LIES: list[tuple[str, Change]] = [
+    ("negative_variance", edited(values("bn_var", _first(-1.0)))),
+    ("not_finite", edited(values("bn_mean", _first(np.inf)))),
+    ("too_large", edited(values("bn_mean", _first(1e25)))),
+    ("wrong_shape", edited(values("bn_var", lambda a: a[1:]))),
+    ("missing_key", edited(lambda update, arrays: encode(update, {"delta": arrays["delta"]}))),
+]
+
+
+def short(world: World, folder: Path, **changes: Any) -> Bench:
+    """A bench with a few seconds of work."""
+    return Bench(world, folder, federation__steps=1, data__scenes__target_train=24, data__scenes__ti=12, **changes)
+
+
+@pytest.fixture(scope="module")
+def without(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServerState]:
+    """End states of runs in which the updates of site-01 are all lost, by bn_policy."""
+    out = {}
+    for policy in ("local", "pooled"):
+        bench = short(world, tmp_path_factory.mktemp("without"), federation__bn_policy=policy)
+        out[policy] = bench.run(ChangingGrid(bench.contexts(), {BAD: lost}))
+        assert [r["refused"] for r in bench.records()] == [{"site-01": "site_error: Flower error code 3"}] * 2
+    return out
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason", "lie"),
+    [("local", *lie) for lie in LIES] + [("pooled", *lie) for lie in POOLED_LIES],
+    ids=[f"{reason}-{i}" for i, (reason, _) in enumerate(LIES + POOLED_LIES)],
+)
+def test_a_bad_update_is_named_and_leaves_no_trace_in_the_model(
+    world: World, tmp_path: Path, without: dict[str, ServerState], policy: str, reason: str, lie: Change
+) -> None:
+    bench = short(world, tmp_path, federation__bn_policy=policy)
+    if reason == "site_error":
+        lie = lost
+    state = bench.run(ChangingGrid(bench.contexts(), {BAD: lie}))
+    assert same_state(state, without[policy])
+    for record in bench.records():
+        assert record["sites"] == ["site-00", "site-02"]
+        assert list(record["refused"]) == ["site-01"]
+        assert record["refused"]["site-01"].startswith(reason)
+
+
+def test_an_old_reply_sent_again_is_stale(world: World, tmp_path: Path) -> None:
+    kept: list[RecordDict] = []
+
+    def replay(message: Message, reply: Message | None) -> Message | None:
+        assert reply is not None
+        kept.append(reply.content)
+        return Message(kept[0], reply_to=message)
+
+    bench = short(world, tmp_path)
+    bench.run(ChangingGrid(bench.contexts(), {BAD: replay}))
+    assert [r["refused"] for r in bench.records()] == [{}, {"site-01": "stale_round: round 1, expected 2"}]
+
+
+def test_a_second_node_under_the_same_name_is_refused_and_leaves_no_trace(world: World, tmp_path: Path) -> None:
+    bench = short(world, tmp_path / "two")
+    contexts = {**bench.contexts(), 900: bench.context(1, 900)}
+    refused: list[Any] = []
+
+    def observe(step: str, facts: dict[str, Any]) -> None:
+        if step == "enrolled":
+            refused.extend(facts["refused"])
+
+    state = bench.run(LocalGrid(app, contexts), observe=observe)
+    assert refused == ["duplicate_site"]
+    reference = short(world, tmp_path / "one")
+    assert same_state(state, reference.run())
+
+
+def test_a_site_that_raises_is_left_out_and_its_words_stay_at_home(
+    world: World, tmp_path: Path, without: dict[str, ServerState]
+) -> None:
+    def raising(message: Message, context: Context) -> Message:
+        if context.node_id == BAD and message.metadata.message_type == TRAIN:
+            app(message, context)
+            raise RuntimeError("/home/anna/depth/0001.png")
+        return app(message, context)
+
+    bench = short(world, tmp_path)
+    assert same_state(bench.run(LocalGrid(raising, bench.contexts())), without["local"])
+    assert "site_error" in bench.records()[0]["refused"]["site-01"]
+    assert "anna" not in (bench.job_home / "rounds.jsonl").read_text()
+
+
+class SlowGrid(LocalGrid):
+    """One node's updates come late."""
+
+    def __init__(self, contexts: dict[int, Context], seconds: float) -> None:
+        super().__init__(app, contexts)
+        self.seconds = seconds
+
+    def delay(self, message: Message) -> float:
+        late = message.metadata.dst_node_id == BAD and message.metadata.message_type == TRAIN
+        return self.seconds if late else 0.0
+
+
+@pytest.mark.parametrize("kind", ["hangs", "late", "dead"])
+def test_a_site_that_does_not_answer_in_time_is_left_out(
+    world: World, tmp_path: Path, without: dict[str, ServerState], kind: str
+) -> None:
+    bench = short(world, tmp_path, federation__deadline_seconds=0.4)
+    grids: dict[str, LocalGrid] = {
+        "hangs": SlowGrid(bench.contexts(), 3600.0),
+        "late": SlowGrid(bench.contexts(), 0.6),  # arrives while the next round runs
+        "dead": ChangingGrid(bench.contexts(), {BAD: silent}),
+    }
+    started = time.monotonic()
+    assert same_state(bench.run(grids[kind]), without["local"])
+    assert time.monotonic() - started < 20
+    assert [r["refused"] for r in bench.records()] == [{"site-01": "no_reply: nothing before the deadline"}] * 2
+
+
+def test_a_site_that_fails_once_is_back_in_the_next_round(world: World, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def once(message: Message, reply: Message | None) -> Message | None:
+        calls.append(1)
+        return reply if len(calls) > 1 else lost(message, reply)
+
+    bench = short(world, tmp_path)
+    bench.run(ChangingGrid(bench.contexts(), {BAD: once}))
+    assert [len(r["sites"]) for r in bench.records()] == [2, 3]
+
+
+# --- below the quorum
+
+
+def _failing_from(round_: int) -> Change:
+    """A node whose updates are lost from a round on."""
+
+    def change(message: Message, reply: Message | None) -> Message | None:
+        assert reply is not None
+        return lost(message, reply) if decode(reply.content, Update).round >= round_ else reply
+
+    return change
+
+
+def test_below_the_quorum_it_stops_naming_sites_and_reasons_and_can_be_resumed(world: World, tmp_path: Path) -> None:
+    reference = short(world, tmp_path / "reference")
+    expected = reference.run()
+
+    bench = short(world, tmp_path / "broken")
+    grid = ChangingGrid(bench.contexts(), {BAD: _failing_from(2), 102: edited(_refusing_from_2)})
+    with pytest.raises(FederationError) as caught:
+        bench.run(grid)
+    text = str(caught.value)
+    assert "1 usable updates in round 2, the quorum is 2" in text
+    assert "site-01: site_error" in text
+    assert "site-02: refused: policy" in text
+    assert 'resume="yes"' in text
+    assert caught.value.where == "federation.quorum"
+    assert sorted(tree(bench.job_home / "checkpoints")) == ["round-00001.safetensors"]
+    assert [r["round"] for r in bench.records()] == [1]
+
+    assert same_state(bench.run(resume="yes"), expected)
+    assert [r["sites"] for r in bench.records()] == [r["sites"] for r in reference.records()]
+
+
+def _refusing_from_2(update: Update, _arrays: dict[str, Any]) -> RecordDict | None:
+    return refusal("site-02", REASON_POLICY) if update.round >= 2 else None
+
+
+def test_the_quorum_may_be_missed_in_the_first_round(world: World, tmp_path: Path) -> None:
+    bench = short(world, tmp_path)
+    with pytest.raises(FederationError, match="0 usable updates in round 1"):
+        bench.run(ChangingGrid(bench.contexts(), dict.fromkeys(bench.contexts(), lost)))
+    assert tree(bench.job_home) == {"rounds.jsonl": b""}
+    bench.run(resume="yes")
+    assert len(bench.records()) == 2
+
+
+def test_sites_that_did_not_enrol_are_among_the_reasons(world: World, tmp_path: Path) -> None:
+    bench = short(world, tmp_path)
+
+    def refuses(message: Message, _reply: Message | None) -> Message | None:
+        return Message(refusal("", REASON_POLICY), reply_to=message)
+
+    grid = ChangingGrid(bench.contexts(), {BAD: refuses, 102: lost}, types=("query.enrol",))
+    with pytest.raises(FederationError, match=r"node 101 did not enrol: policy; node 102 did not enrol: site_error"):
+        bench.run(grid)
+
+
+# --- coming and going
+
+
+class ChangingNodes(RecordingGrid):
+    """Nodes come and go with the rounds; a message to one that is gone gets no id, as in Flower."""
+
+    def __init__(self, contexts: dict[int, Context], nodes: Callable[[int], list[int]]) -> None:
+        super().__init__(app, contexts)
+        self.round, self.nodes = 1, nodes
+
+    def get_node_ids(self) -> list[int]:
+        return self.nodes(self.round)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        out: list[str] = []
+        for message in messages:
+            out += super().push_messages([message]) if message.metadata.dst_node_id in self.get_node_ids() else [""]
+        return out
+
+    def observe(self, step: str, facts: dict[str, Any]) -> None:
+        """Counts rounds."""
+        if step == "round closed":
+            self.round = facts["round"] + 1
+
+
+def test_a_site_that_joins_later_gets_the_release_then_and_takes_part(world: World, tmp_path: Path) -> None:
+    bench = short(world, tmp_path, federation__sites=2, federation__rounds=3)
+    size = sum(len(data) for data in pack_release(bench.release_folder).values())
+    grid = ChangingNodes(bench.contexts(), lambda round_: [100, 101, 102] if round_ > 1 else [100, 101])
+    bench.run(grid, observe=grid.observe)
+    records = bench.records()
+    assert [r["sites"] for r in records] == [
+        ["site-00", "site-01"],
+        ["site-00", "site-01", "site-02"],
+        ["site-00", "site-01", "site-02"],
+    ]
+    assert [r["release_bytes"] for r in records] == [2 * size, size, 0]
+    assert [m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "query.release"] == [100, 101, 102]
+
+
+def test_a_site_that_leaves_for_good_is_not_waited_for(world: World, tmp_path: Path) -> None:
+    bench = short(world, tmp_path, federation__rounds=3, federation__deadline_seconds=60.0)
+    grid = ChangingNodes(bench.contexts(), lambda round_: [100, 102] if round_ > 1 else [100, 101, 102])
+    started = time.monotonic()
+    bench.run(grid, observe=grid.observe)
+    assert time.monotonic() - started < 30
+    records = bench.records()
+    assert [r["sites"] for r in records] == [["site-00", "site-01", "site-02"], *[["site-00", "site-02"]] * 2]
+    assert [list(r["refused"]) for r in records] == [[], ["site-01"], ["site-01"]]
+
+
+def test_a_site_that_was_away_for_a_round_goes_on_from_its_own_batchnorm(world: World, tmp_path: Path) -> None:
+    bench = short(world, tmp_path, federation__rounds=3)
+    grid = ChangingNodes(bench.contexts(), lambda round_: [100, 102] if round_ == 2 else [100, 101, 102])
+    bench.run(grid, observe=grid.observe)
+    assert [len(r["sites"]) for r in bench.records()] == [3, 2, 3]
+
+
+# --- evaluation never stops a run
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[2**64 - 1] * 64, [2**63] + [0] * 63, [5], [1, 2, 3], [0] * 64, list(range(10_000))],
+    ids=["overflow", "large", "one class", "not square", "zeros", "100 classes"],
+)
+def test_strange_confusion_counts_do_not_stop_a_run(
+    world: World, tmp_path: Path, without: dict[str, ServerState], counts: list[int]
+) -> None:
+    from protos.codec import EVALUATE
+    from protos.wire_pb2 import Evaluation
+
+    def claims(message: Message, reply: Message | None) -> Message | None:
+        assert reply is not None
+        answer = decode(reply.content, Evaluation)
+        answer.held_out[:] = counts
+        answer.transductive[:] = counts
+        return Message(encode(answer), reply_to=message)
+
+    bench = short(world, tmp_path, federation__rounds=1)
+    bench.run(ChangingGrid(bench.contexts(), {BAD: claims}, types=(EVALUATE,)))
+    [record] = bench.records()
+    assert {"site-00", "site-02"} <= set(record["held_out"]["by_site"])
+    json.dumps(record, allow_nan=False)
