@@ -171,7 +171,7 @@ def read_site_file(path: Path) -> SiteFile:
         raise ConfigError(
             f"cannot read it ({error.strerror})", where=str(path), remedy="give an existing file"
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid YAML: {error}", where=str(path), remedy="fix the line named") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -59,7 +59,7 @@ def _curves(axes: Axes, rows: Sequence[Row], modality: str) -> None:
     axes.set_ylim(0, 100)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend(ncols=2, fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
 
 
 def _strip(figure: SubFigure, task: TransferTask, modality: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +120,6 @@ def test_a_safetensors_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> No
 
 @given(st.binary(max_size=64))
 def test_random_bytes_are_never_a_checkpoint(data: bytes) -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "round-00001.safetensors").write_bytes(data)
         with pytest.raises(FederationError):

@@ -14,8 +14,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client.app import app
-from protos.codec import TRAIN, decode, encode, refusal, sha256
-from protos.wire_pb2 import REASON_POLICY, Update
+from protos.codec import EVALUATE, TRAIN, decode, encode, refusal, sha256
+from protos.wire_pb2 import REASON_POLICY, Evaluation, Update
 from server.local_grid import LocalGrid
 from server.state import ServerState
 from socket_core.errors import FederationError
@@ -26,7 +26,6 @@ from tests.server.builders import (
     ChangingGrid,
     RecordingGrid,
     World,
-    error_reply,
     lost,
     same_state,
     silent,
@@ -133,7 +132,7 @@ LIES: list[tuple[str, Change]] = [
     ("checksum", edited(lambda update, arrays: encode(update, {"delta": -arrays["delta"]}))),
     ("refused: policy", edited(lambda _update, _arrays: refusal("site-01", REASON_POLICY))),
     ("refused: 99", edited(_unknown_reason)),
-    ("site_error", lambda _message, _reply: error_reply()),
+    ("site_error", lost),
 ]
 POOLED_LIES: list[tuple[str, Change]] = [
     ("negative_variance", edited(values("bn_var", _first(-1.0)))),
@@ -169,8 +168,6 @@ def test_a_bad_update_is_named_and_leaves_no_trace_in_the_model(
     world: World, tmp_path: Path, without: dict[str, ServerState], policy: str, reason: str, lie: Change
 ) -> None:
     bench = short(world, tmp_path, federation__bn_policy=policy)
-    if reason == "site_error":
-        lie = lost
     state = bench.run(ChangingGrid(bench.contexts(), {BAD: lie}))
     assert same_state(state, without[policy])
     for record in bench.records():
@@ -389,9 +386,6 @@ def test_a_site_that_was_away_for_a_round_goes_on_from_its_own_batchnorm(world: 
 def test_strange_confusion_counts_do_not_stop_a_run(
     world: World, tmp_path: Path, without: dict[str, ServerState], counts: list[int]
 ) -> None:
-    from protos.codec import EVALUATE
-    from protos.wire_pb2 import Evaluation
-
     def claims(message: Message, reply: Message | None) -> Message | None:
         assert reply is not None
         answer = decode(reply.content, Evaluation)

@@ -75,7 +75,7 @@ def test_a_release_made_from_another_configuration_is_refused_and_the_key_named(
     world: World, tmp_path: Path, key: str, value: Any
 ) -> None:
     bench = Bench(world, tmp_path)
-    with pytest.raises(ReleaseError, match=rf"(?s)release-seed0: made with {key.replace('__', '.')} .*remove this one"):
+    with pytest.raises(ReleaseError, match=rf"(?s)release-seed0: made with {key.replace('__', '.')} .*\nWhat to do: "):
         ensure_release(experiment_with(**{key: value}), bench.home, world.cache, confirm_batchnorm=True, say=quiet)
 
 
@@ -97,4 +97,6 @@ def test_a_release_signed_by_someone_else_is_refused(world: World, tmp_path: Pat
 def test_without_the_owners_confirmation_nothing_is_published(world: World, tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match="BatchNorm statistics"):
         train_and_release(experiment_with(), world.task(), tmp_path, confirm_batchnorm=False)
+    with pytest.raises(ReleaseError, match="BatchNorm statistics"):
+        ensure_release(experiment_with(), tmp_path, world.cache, confirm_batchnorm=False, say=quiet)
     assert not release_folder(tmp_path, experiment_with()).exists()

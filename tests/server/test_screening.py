@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -446,5 +447,5 @@ def test_updates_come_in_the_order_of_their_names_and_refusals_by_name() -> None
 
 
 def test_each_reason_is_tested_here() -> None:
-    text = __import__("pathlib").Path(__file__).read_text(encoding="utf-8")
+    text = Path(__file__).read_text(encoding="utf-8")
     assert [w.name for w in Why if f"Why.{w.name}" not in text] == []

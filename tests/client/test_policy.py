@@ -1,0 +1,57 @@
+"""A site's policy: each key refuses what it forbids, and a run cannot loosen it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from client.policy import SIMULATION, SitePolicy, check
+from socket_core.errors import PolicyError
+from tests.server.builders import experiment_with
+
+
+def test_the_default_allows_the_default_experiment() -> None:
+    check(SitePolicy(), experiment_with(), 5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "rounds", "key"),
+    [
+        ({}, {"method__name": "oracle"}, 1, "methods"),
+        ({"methods": ("shot",)}, {}, 1, "methods"),
+        ({"methods": ()}, {}, 1, "methods"),
+        ({}, {"federation__bn_policy": "pooled"}, 1, "bn_policies"),
+        ({"bn_policies": ("source",)}, {}, 1, "bn_policies"),
+        ({"max_rounds": 3}, {}, 4, "max_rounds"),
+        ({"max_steps": 9}, {"federation__steps": 10}, 1, "max_steps"),
+    ],
+)
+def test_each_key_refuses_and_is_named(policy: dict[str, Any], changes: dict[str, Any], rounds: int, key: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        check(SitePolicy(**policy), experiment_with(**changes), rounds)
+    assert caught.value.where == f"policy.{key}"
+    assert "site.yaml" in caught.value.remedy
+
+
+def test_limits_are_inclusive() -> None:
+    check(SitePolicy(max_rounds=3, max_steps=10), experiment_with(federation__steps=10), 3)
+
+
+def test_by_default_no_statistics_and_no_counts_leave() -> None:
+    assert "pooled" not in SitePolicy().bn_policies
+    assert not SitePolicy().send_confusion
+    assert "oracle" not in SitePolicy().methods
+
+
+@pytest.mark.parametrize("method", ["unadapted", "adabn", "shot", "socket", "oracle"])
+@pytest.mark.parametrize("bn_policy", ["local", "source", "pooled"])
+def test_simulated_sites_allow_everything(method: str, bn_policy: str) -> None:
+    check(SIMULATION, experiment_with(method__name=method, federation__bn_policy=bn_policy), 1000)
+
+
+@pytest.mark.parametrize("wrong", [{"max_round": 3}, {"max_rounds": 0}, {"methods": ("magic",)}, {"max_steps": "9"}])
+def test_a_wrong_policy_is_refused_as_a_whole(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        SitePolicy(**wrong)

@@ -1,0 +1,242 @@
+"""Who a site is: site.yaml, its images, and a deployed site in a whole federation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from flwr.app import Context, RecordDict
+from PIL import Image
+
+from client.app import app
+from client.site import open_deployed, open_site, read_site_file
+from client.store import SiteStore
+from server.local_grid import LocalGrid
+from socket_core.data.catalogue import split_task
+from socket_core.errors import ConfigError, DataError
+from tests.server.builders import Bench, World, experiment_with, tree
+
+
+def write_images(folder: Path, count: int, kind: str, *, seed: int = 0) -> None:
+    """Small PNG files with names 000, 001, ..."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        shape = (48, 48, 3) if kind == "rgb" else (48, 48)
+        pixels = rng.integers(0, 255, shape, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index:03d}.png")
+
+
+class Deployment:
+    """A site's disk."""
+
+    def __init__(self, folder: Path, owner_key: Path, name: str = "north-roof", seed: int = 0, **changes: Any) -> None:
+        self.folder = folder
+        write_images(folder / "tr" / "monday", 8, "depth", seed=seed)
+        write_images(folder / "ti" / "rgb", 6, "rgb", seed=seed + 1)
+        write_images(folder / "ti" / "depth", 6, "depth", seed=seed + 2)
+        self.path = folder / "site.yaml"
+        self.raw: dict[str, Any] = {
+            "name": name,
+            "modality": "depth",
+            "owner_key": str(owner_key),
+            "home": str(folder / "home"),
+            "tr": str(folder / "tr"),
+            "ti_rgb": str(folder / "ti" / "rgb"),
+            "ti_target": str(folder / "ti" / "depth"),
+            **changes,
+        }
+        self.write()
+
+    def write(self) -> None:
+        """Writes site.yaml."""
+        self.path.write_text(yaml.safe_dump(self.raw), encoding="utf-8")
+
+    def context(self, node: int) -> Context:
+        """The Flower context of a SuperNode started with this file."""
+        config: dict[str, Any] = {"site-config": str(self.path)}
+        return Context(run_id=1, node_id=node, node_config=config, state=RecordDict(), run_config={})
+
+
+@pytest.fixture
+def key(world: World) -> Path:
+    """The owner's public key."""
+    return world.home / "keys" / "owner.pub.pem"
+
+
+@pytest.fixture
+def deployed(tmp_path: Path, key: Path) -> Deployment:
+    """A sound site."""
+    return Deployment(tmp_path / "site", key)
+
+
+def test_a_site_is_what_its_file_says(deployed: Deployment) -> None:
+    site = open_deployed(deployed.path)
+    assert (site.name, site.modality) == ("north-roof", "depth")
+    holdings = site.load(experiment_with())
+    assert (len(holdings.data.tr), len(holdings.data.ti)) == (8, 6)
+    assert holdings.reporting is None
+    assert holdings.transductive is None
+    assert site.journal == deployed.folder / "home" / "egress.jsonl"
+    assert not site.policy.send_confusion
+
+
+def test_images_are_resized_to_the_experiment(deployed: Deployment) -> None:
+    holdings = open_deployed(deployed.path).load(experiment_with(data__size=32))
+    assert holdings.data.tr.pixels.shape == (8, 32, 32)
+    assert holdings.data.ti.rgb.pixels.shape == (6, 32, 32, 3)
+
+
+def test_halves_are_paired_by_name_whatever_their_ending(deployed: Deployment) -> None:
+    folder = deployed.folder / "ti" / "rgb"
+    for path in sorted(folder.iterdir()):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    before = open_deployed(deployed.path).load(experiment_with()).data.ti
+    assert len(before) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tri": "/data"}, "tri"),
+        ({"policy": {"max_round": 3}}, "policy.max_round"),
+        ({"policy": {"methods": ["magic"]}}, "policy.methods"),
+        ({"name": "../north"}, "name"),
+        ({"name": "x" * 65}, "name"),
+        ({"name": ""}, "name"),
+        ({"modality": "sonar"}, "modality"),
+        ({"full_scale": 0}, "full_scale"),
+        ({"tr": None}, "tr"),
+    ],
+)
+def test_a_wrong_key_is_named_with_the_file(deployed: Deployment, change: dict[str, Any], message: str) -> None:
+    deployed.raw |= change
+    deployed.write()
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_site_file(deployed.path)
+    assert caught.value.where == str(deployed.path)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("missing", ["name", "owner_key", "home", "tr", "ti_rgb", "ti_target"])
+def test_a_missing_key_is_named(deployed: Deployment, missing: str) -> None:
+    del deployed.raw[missing]
+    deployed.write()
+    with pytest.raises(ConfigError, match=missing):
+        read_site_file(deployed.path)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "a: [", "a: 'b"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"site\.yaml"):
+        read_site_file(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot read it"):
+        read_site_file(tmp_path / "absent.yaml")
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_bytes(b"name: \xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"site\.yaml"):
+        read_site_file(path)
+
+
+@pytest.mark.parametrize("half", ["rgb", "depth"])
+def test_a_missing_half_of_a_pair_names_the_file_that_is_alone(deployed: Deployment, half: str) -> None:
+    other = "depth" if half == "rgb" else "rgb"
+    (deployed.folder / "ti" / half / "003.png").unlink()
+    with pytest.raises(DataError, match="other half is missing") as caught:
+        open_deployed(deployed.path).load(experiment_with())
+    assert caught.value.where == str(deployed.folder / "ti" / other / "003.png")
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("key_", ["tr", "ti_rgb", "ti_target"])
+@pytest.mark.parametrize("how", ["empty", "absent", "hidden files only"])
+def test_a_folder_without_images_is_named(deployed: Deployment, key_: str, how: str) -> None:
+    folder = deployed.folder / "nothing"
+    if how != "absent":
+        folder.mkdir()
+    if how == "hidden files only":
+        (folder / ".DS_Store").write_text("")
+    deployed.raw[key_] = str(folder)
+    deployed.write()
+    with pytest.raises(DataError, match="no image found") as caught:
+        open_deployed(deployed.path).load(experiment_with())
+    assert str(folder) in caught.value.where
+    assert key_ in caught.value.where
+    assert caught.value.remedy
+
+
+def test_a_file_that_is_no_image_is_named(deployed: Deployment) -> None:
+    (deployed.folder / "tr" / "notes.txt").write_text("hello")
+    with pytest.raises(DataError, match=r"notes\.txt"):
+        open_deployed(deployed.path).load(experiment_with())
+
+
+def test_a_simulated_site_has_its_share_whatever_its_node_id(world: World, tmp_path: Path) -> None:
+    bench = Bench(world, tmp_path)
+    share = split_task(world.task(), bench.experiment, 3)[1]
+    for node in (5, 2**63):
+        site = open_site(bench.context(1, node))
+        assert site.name == "site-01"
+        data = site.load(bench.experiment).data
+        assert np.array_equal(data.tr.pixels, share.data.tr.pixels)
+        assert np.array_equal(data.ti.target.pixels, share.data.ti.target.pixels)
+
+
+@pytest.mark.parametrize("node_config", [{}, {"partition-id": 0}, {"num-partitions": 3}, {"site": "north"}])
+def test_a_node_without_an_identity_is_told_how_to_get_one(node_config: dict[str, Any]) -> None:
+    context = Context(run_id=1, node_id=1, node_config=node_config, state=RecordDict(), run_config={})
+    with pytest.raises(ConfigError, match="site-config") as caught:
+        open_site(context)
+    assert caught.value.where == "--node-config"
+
+
+# --- in a federation
+
+
+def test_deployed_sites_complete_a_federation_under_their_own_names(world: World, tmp_path: Path, key: Path) -> None:
+    bench = Bench(world, tmp_path / "owner", federation__sites=2, federation__steps=1)
+    sites = {
+        7: Deployment(tmp_path / "a", key, "north-roof", seed=10),
+        3: Deployment(tmp_path / "b", key, "south.gate", seed=20),
+    }
+    before = {node: tree(d.folder) for node, d in sites.items()}
+    state = bench.run(LocalGrid(app, {node: d.context(node) for node, d in sites.items()}))
+    assert [(r["sites"], r["examples"], r["refused"]) for r in bench.records()] == [
+        (["north-roof", "south.gate"], [8, 8], {})
+    ] * 2
+    assert all(r["held_out"] == {} and r["transductive"] == {} for r in bench.records()), "counts may not leave"
+    for node, site in sites.items():
+        home = site.folder / "home"
+        assert (home / "releases" / bench.release.info.digest).is_dir()
+        assert SiteStore(home).load_batchnorm(state.experiment, 2) is not None
+        assert (home / "egress.jsonl").is_file()
+        outside = {name: data for name, data in tree(site.folder).items() if not name.startswith("home/")}
+        assert outside == before[node], "a site writes into its home only"
+
+
+def test_a_deployed_site_whose_policy_forbids_the_run_is_left_out(world: World, tmp_path: Path, key: Path) -> None:
+    bench = Bench(world, tmp_path / "owner", federation__sites=3, federation__rounds=1, federation__steps=1)
+    sites = {
+        1: Deployment(tmp_path / "a", key, "a"),
+        2: Deployment(tmp_path / "b", key, "b", policy={"methods": ["shot"]}),
+        3: Deployment(tmp_path / "c", key, "c"),
+    }
+    (sites[3].folder / "ti" / "rgb" / "000.png").unlink()
+    contexts = {node: d.context(node) for node, d in sites.items()}
+    contexts[4] = Deployment(tmp_path / "d", key, "d").context(4)
+    bench.run(LocalGrid(app, contexts))
+    [record] = bench.records()
+    assert record["sites"] == ["a", "d"]
+    assert record["refused"] == {"b": "refused: policy", "c": "refused: data"}

@@ -1,0 +1,116 @@
+"""The real thing: a SuperLink, Ray and ``flwr run``, once; and what Flower would ship to the sites."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+from server.app import job_folder
+from server.checkpoint import Identity, load_newest
+from server.compare import Plan, compare
+from server.federate import FlowerFederator, LocalFederator
+from server.journal import Journal
+from server.progress import Display
+from server.simulation import QUIET, simulation_link
+from socket_core.config import Experiment
+from socket_core.errors import FederationError
+from socket_core.exchange import Flat
+from socket_core.keys import load_public_key
+from socket_core.release import read_info
+from socket_core.run_config import APP
+from tests.server.builders import experiment_with
+
+
+def quiet_display() -> Display:
+    display = Display(quiet=True)
+    display.console = Console(quiet=True)
+    return display
+
+
+def plan_in(home: Path, cache: Path) -> Plan:
+    return Plan(experiment_with(), ("socket",), (0,), home, cache, workers=1)
+
+
+def final_parameters(home: Path, experiment: Experiment) -> Flat:
+    info, _ = read_info(home / "release-seed0", load_public_key(home / "keys" / "owner.pub.pem"))
+    newest = load_newest(job_folder(home, experiment) / "checkpoints", Identity(experiment.digest(), info.digest))
+    assert newest is not None
+    return newest[0].parameters
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of running processes that name ``folder``, itself left out."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in text and int(entry.name) != os.getpid():
+            found.append(text)
+    return found
+
+
+@pytest.mark.flwr
+def test_a_real_flower_run_gives_the_parameters_of_the_run_in_process_and_leaves_nothing_running(
+    tmp_path: Path,
+) -> None:
+    cache = tmp_path / "cache"
+    inside, flower = plan_in(tmp_path / "inside", cache), plan_in(tmp_path / "flower", cache)
+    rows = compare(inside, LocalFederator(), quiet_display())
+    flower.home.mkdir()
+    for part in ("keys", "release-seed0"):  # the same source model, hence the same start
+        (flower.home / part).symlink_to(inside.home / part)
+    flower_rows = compare(flower, FlowerFederator(), quiet_display())
+
+    experiment = inside.variant("socket", 0)
+    np.testing.assert_array_equal(final_parameters(flower.home, experiment), final_parameters(inside.home, experiment))
+    federated = {row.mode: row for row in flower_rows}["federated"]
+    expected = {row.mode: row for row in rows}["federated"]
+    assert federated.confusion == expected.confusion
+    assert federated.bytes_up == expected.bytes_up > 0
+    assert Journal(job_folder(flower.home, experiment) / "rounds.jsonl").rounds() == 2
+    assert processes_of(flower.home) == []
+
+
+@pytest.mark.flwr
+def test_a_run_that_fails_is_an_error_although_flwr_run_exits_with_0(tmp_path: Path) -> None:
+    config = tmp_path / "broken.yaml"
+    config.write_text(yaml.safe_dump({"methd": {"name": "socket"}}), encoding="utf-8")
+    log = tmp_path / "run.log"
+    with simulation_link(tmp_path) as link:
+        process = link.run({"config": str(config), "home": str(tmp_path)}, sites=2, cpus=1, log=log)
+        with pytest.raises(FederationError, match="did you mean 'method'"):
+            link.finish(process, log)
+        assert process.returncode == 0
+
+
+def test_what_flower_ships_to_sites_is_small_and_holds_code_and_configs_only(tmp_path: Path) -> None:
+    flwr = Path(sys.executable).parent / "flwr"
+    environment = {**os.environ, **QUIET, "FLWR_HOME": str(tmp_path / "flwr")}
+    subprocess.run([str(flwr), "build", "--app", str(APP)], cwd=tmp_path, env=environment, check=True, timeout=120)
+    (fab,) = tmp_path.glob("*.fab")
+    names = zipfile.ZipFile(fab).namelist()
+    assert fab.stat().st_size < 600_000
+    assert {"server/app.py", "client/app.py", "socket_core/engine.py", "protos/wire_pb2.py"} <= set(names)
+    assert {"configs/demo.yaml", "configs/nyuv2.yaml"} <= set(names)
+    top = {name.split("/")[0] for name in names}
+    assert top <= {
+        "server",
+        "client",
+        "socket_core",
+        "protos",
+        "configs",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        ".info",
+    }

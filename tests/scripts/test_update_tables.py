@@ -1,0 +1,34 @@
+"""README and docs show what the committed results files say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+import update_tables
+
+
+def test_tables_in_readme_and_docs_are_those_of_the_results_files() -> None:
+    assert update_tables.main(["--check"]) == 0
+
+
+def test_a_wrong_figure_is_noticed_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
+    source = update_tables.ROOT / "docs" / "results" / "demo.json"
+    (results / "demo.json").write_bytes(source.read_bytes())
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- table: docs/results/demo.json -->\n99.9\n<!-- /table -->\nafter\n")
+    monkeypatch.setattr(update_tables, "ROOT", tmp_path)
+    assert update_tables.main(["--check"]) == 1
+    assert update_tables.main([]) == 0
+    assert update_tables.main(["--check"]) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "99.9\n<!--" not in text
+    assert "| socket |" in text
