@@ -112,31 +112,3 @@ def pool_moments(parts: Sequence[Moments]) -> Moments:
         var += (p.count / total) * (p.var.double() + (p.mean.double() - mean) ** 2)
     dtype = parts[0].mean.dtype
     return Moments(total, mean.to(dtype), var.to(dtype))
-
-
-class InputMoments:
-    """Records mean and biased variance of the *input* of every BatchNorm2d in a forward pass.
-
-    Use as a context manager around one forward pass. ``means`` and ``variances`` belong to this object
-    alone: two sources never share a list. The values carry gradients to the network's parameters.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.means: list[Tensor] = []
-        self.variances: list[Tensor] = []
-        self._layers = [m for m in bn_layers(model).values() if isinstance(m, nn.BatchNorm2d)]
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def _record(self, _module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        var, mean = torch.var_mean(args[0], dim=(0, 2, 3), correction=0)
-        self.means.append(mean)
-        self.variances.append(var)
-
-    def __enter__(self) -> InputMoments:
-        self.means, self.variances = [], []
-        self._handles = [m.register_forward_pre_hook(self._record) for m in self._layers]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()

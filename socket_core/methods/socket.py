@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from socket_core.batchnorm import InputMoments, bn_layers, bn_mode
+from socket_core.batchnorm import bn_layers, bn_mode
+from socket_core.bn_moments import InputMoments
 from socket_core.errors import MethodError
 from socket_core.losses import bn_matching, feature_distance_frobenius, feature_distance_per_sample
 from socket_core.methods.base import Terms, TiBatch, TrBatch
