@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ class Cell:
 
 
 def fingerprint(cell: Cell, release_digest: str) -> str:
-    """Identifies all that a cell's result depends on."""
-    return hashlib.sha256(f"{cell.experiment.digest()} {cell.mode} {release_digest}".encode()).hexdigest()
+    """Identifies all that a cell's result depends on, the version of this package included."""
+    parts = (version("socket-fl"), cell.experiment.digest(), cell.mode, release_digest)
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def kept_row(cell: Cell, home: Path, release_digest: str) -> Row | None:

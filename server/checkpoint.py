@@ -23,6 +23,10 @@ SCHEMA_VERSION = 1
 KEEP = 2
 
 
+class OtherJobError(FederationError):
+    """A sound checkpoint of something else."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """What a checkpoint belongs to; a job resumes only from one that agrees."""
@@ -62,7 +66,8 @@ def load_newest(folder: Path, identity: Identity) -> tuple[ServerState, dict[str
     """State and round record of the newest checkpoint, or None if there is none.
 
     Raises:
-        FederationError: If it is damaged, or belongs to another experiment, release or schema.
+        OtherJobError: If it belongs to another experiment or release.
+        FederationError: If it is damaged or of another schema.
     """
     files = sorted(folder.glob("round-*.safetensors"))
     if not files:
@@ -85,7 +90,7 @@ def load_newest(folder: Path, identity: Identity) -> tuple[ServerState, dict[str
         raise FederationError(f"checkpoint schema {schema}, this build reads {SCHEMA_VERSION}", where=str(path))
     if found != identity:
         what = "experiment" if found.experiment_digest != identity.experiment_digest else "release"
-        raise FederationError(
+        raise OtherJobError(
             f"the checkpoint belongs to another {what}",
             where=str(path),
             remedy=f"resume with the {what} that it was made with, or start in another folder",
@@ -95,9 +100,13 @@ def load_newest(folder: Path, identity: Identity) -> tuple[ServerState, dict[str
 
 
 def newest_round(folder: Path, identity: Identity) -> int | None:
-    """Round of the newest checkpoint, or None if there is none or it is of another job or unreadable."""
+    """Round of the newest checkpoint, or None if there is none or it is of another job.
+
+    Raises:
+        FederationError: If it cannot be read: nobody can tell then whether it may be thrown away.
+    """
     try:
         newest = load_newest(folder, identity)
-    except FederationError:
+    except OtherJobError:
         return None
     return newest[0].round if newest is not None else None

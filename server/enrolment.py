@@ -19,6 +19,9 @@ from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS
 SETTLE_SECONDS = 5.0
 """With a quorum but not all sites there, how long to wait for one more."""
 
+ASK_AGAIN = ("no_reply", "site_error")
+"""Silence is no refusal: such nodes are asked again in the next round."""
+
 
 @dataclass
 class Roll:
@@ -27,10 +30,12 @@ class Roll:
     Attributes:
         sites: Name of each node that enrolled and holds the release.
         refused: Reason by node id.
+        absent: Names of sites that took part and whose node is gone.
     """
 
     sites: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
 
 
 def wait_for_nodes(grid: Grid, *, expected: int, quorum: int, seconds: float) -> list[int]:
@@ -72,15 +77,20 @@ def enrol(
     Args:
         grid: Flower's grid.
         roll: Updated in place.
-        nodes: All nodes online now; those on the roll are not asked again.
+        nodes: All nodes online now. Those on the roll and those who declined are not asked again; a site whose
+            node is gone leaves the roll, and may come back under another node id.
         experiment: Name of the job.
         release_digest: Digest of the release.
         release_files: Reads the release's files; called only if a site lacks them.
         deadline_seconds: For each of the two exchanges.
 
     Returns:
-        Bytes of payloads sent and received.
+        Bytes of release files sent.
     """
+    for gone in [n for n in roll.sites if n not in nodes]:
+        roll.absent.add(roll.sites.pop(gone))
+    for again in [n for n, why in roll.refused.items() if n not in nodes or why in ASK_AGAIN]:
+        roll.refused.pop(again)
     newcomers = [n for n in nodes if n not in roll.sites and n not in roll.refused]
     if not newcomers:
         return 0
@@ -118,6 +128,7 @@ def _admit(roll: Roll, replies: dict[int, Message | None]) -> dict[int, Enrolmen
             roll.refused[node] = "duplicate_site"
             continue
         roll.sites[node] = enrolment.site
+        roll.absent.discard(enrolment.site)
         answers[node] = enrolment
     return answers
 

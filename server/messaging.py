@@ -45,7 +45,9 @@ def exchange(
     replies: dict[int, Message | None] = dict.fromkeys(nodes)
     waiting.pop("", None)  # a node that left between listing and sending has no message id
     end, pause = time.monotonic() + deadline_seconds, POLL_SECONDS[0]
-    while waiting and time.monotonic() < end:
+    last = False  # one more look when the time is up: a reply may have come during the pause
+    while waiting and not last:
+        last = time.monotonic() >= end
         arrived = list(grid.pull_messages(list(waiting)))
         for reply in arrived:
             node = waiting.pop(reply.metadata.reply_to_message_id, None)
@@ -54,7 +56,7 @@ def exchange(
             replies[node] = reply
             if on_reply is not None:
                 on_reply(sum(r is not None for r in replies.values()), len(requests))
-        if waiting:
+        if waiting and not last:
             pause = POLL_SECONDS[0] if arrived else min(2 * pause, POLL_SECONDS[1])
             time.sleep(min(pause, max(0.0, end - time.monotonic())))
     return replies

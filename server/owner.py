@@ -44,6 +44,7 @@ def train_and_release(
     Raises:
         ReleaseError: If the owner has not confirmed that BatchNorm statistics are published.
     """
+    require_confirmation(confirm_batchnorm, release_folder(home, experiment))
     private, _ = ensure_keys(home)
     key = load_private_key(private)
     network, report = train_source(

@@ -88,57 +88,92 @@ def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
         FederationError: If the quorum is not reached or a checkpoint does not fit; the newest checkpoint
             stays valid, and a run with ``resume`` goes on from it.
     """
-    tell = observe or (lambda _step, _facts: None)
-    source = job.release.network()
-    policy = job.experiment.federation.bn_policy
-    identity = Identity(job.experiment.digest(), job.release.info.digest)
-    journal = Journal(job.home / "rounds.jsonl")
-    state, record = _open(job, identity, journal)
-    roll = Roll()
+    session = _Session(grid, job, observe or (lambda _step, _facts: None))
+    state, record = _open(job, session.identity, session.journal)
     federation = job.experiment.federation
     nodes = wait_for_nodes(grid, expected=federation.sites, quorum=federation.quorum, seconds=federation.enrol_seconds)
-    tell("nodes", {"nodes": len(nodes)})
-    tensors, batchnorm = travelling_specs(source, policy), batchnorm_specs(source, policy)
-    release_bytes = _enrol(grid, job, roll, state.experiment, nodes)
-    tell("enrolled", {"sites": sorted(roll.sites.values()), "refused": sorted(roll.refused.values())})
+    session.tell("nodes", {"nodes": len(nodes)})
+    session.enrol(state, nodes)
+    sites, refused = session.roll.sites, session.roll.refused
+    session.tell("enrolled", {"sites": sorted(sites.values()), "refused": sorted(refused.values())})
     if record is not None:  # killed after a checkpoint and before its metrics were written
-        journal.append(record | evaluate_round(grid, job.experiment, roll, request_for(job, state), job.rounds))
+        session.close_round(state, record)
     while state.round < job.rounds:
-        started = time.monotonic()
-        release_bytes += _enrol(grid, job, roll, state.experiment, sorted(grid.get_node_ids()))
+        session.enrol(state, sorted(grid.get_node_ids()))
+        state, record = session.train_round(state)
+        save_checkpoint(job.home / "checkpoints", state, session.identity, record)
+        session.tell("checkpoint saved", {"round": state.round})
+        session.close_round(state, record)
+    return state
+
+
+class _Session:
+    """What stays the same through a run, and the steps of a round."""
+
+    def __init__(self, grid: Grid, job: Job, tell: Observer) -> None:
+        self.grid, self.job, self.tell = grid, job, tell
+        self.roll = Roll()
+        self.identity = Identity(job.experiment.digest(), job.release.info.digest)
+        self.journal = Journal(job.home / "rounds.jsonl")
+        self._release_bytes = 0
+        source, policy = job.release.network(), job.experiment.federation.bn_policy
+        self._tensors, self._batchnorm = travelling_specs(source, policy), batchnorm_specs(source, policy)
+
+    def enrol(self, state: ServerState, nodes: list[int]) -> None:
+        """Asks newcomers who they are, and gives the release to those who lack it."""
+        self._release_bytes += enrol(
+            self.grid,
+            self.roll,
+            nodes,
+            experiment=state.experiment,
+            release_digest=self.job.release.info.digest,
+            release_files=lambda: pack_release(self.job.release_folder),
+            deadline_seconds=self.job.experiment.federation.enrol_seconds,
+        )
+
+    def train_round(self, state: ServerState) -> tuple[ServerState, dict[str, Any]]:
+        """The state after one more round, and the round's record.
+
+        Raises:
+            FederationError: If the quorum is not reached.
+        """
+        started, federation = time.monotonic(), self.job.experiment.federation
         expected = Expectation(
             experiment=state.experiment,
             round=state.round + 1,
-            tensors=tensors,
-            batchnorm=batchnorm,
+            tensors=self._tensors,
+            batchnorm=self._batchnorm,
             parameter_norm=float(np.linalg.norm(state.parameters.astype(np.float64))),
             max_examples=federation.max_examples,
             max_relative_update=federation.max_relative_update,
         )
-        tell("round opened", {"round": expected.round})
-        request = request_for(job, replace(state, round=expected.round))
+        self.tell("round opened", {"round": expected.round})
+        request = request_for(self.job, replace(state, round=expected.round))
         replies = exchange(
-            grid,
-            dict.fromkeys(roll.sites, request),
+            self.grid,
+            dict.fromkeys(self.roll.sites, request),
             TRAIN,
             group=str(expected.round),
             deadline_seconds=federation.deadline_seconds,
-            on_reply=lambda done, total: tell("reply", {"done": done, "of": total}),
+            on_reply=lambda done, total: self.tell("reply", {"done": done, "of": total}),
         )
-        updates, refused = screen_all([(roll.sites[node], reply) for node, reply in replies.items()], expected)
-        tell("replies screened", {"accepted": [u.site for u in updates], "refused": _named(refused)})
-        _require_quorum(updates, refused, roll, federation.quorum, expected.round)
+        updates, refused = screen_all([(self.roll.sites[node], r) for node, r in replies.items()], expected)
+        self.tell("replies screened", {"accepted": [u.site for u in updates], "refused": _named(refused)})
+        _require_quorum(updates, refused, self.roll, federation.quorum, expected.round)
         state = apply(state, updates, federation.weighting)
-        tell("aggregated", {"round": state.round})
-        record = _record(state, updates, refused, request, replies, release_bytes, time.monotonic() - started)
-        save_checkpoint(job.home / "checkpoints", state, identity, record)
-        tell("checkpoint saved", {"round": state.round})
-        record |= evaluate_round(grid, job.experiment, roll, request_for(job, state), job.rounds)
-        tell("evaluated", {"round": state.round})
-        journal.append(record)
-        tell("round closed", record)
-        release_bytes = 0
-    return state
+        self.tell("aggregated", {"round": state.round})
+        seconds, release_bytes, self._release_bytes = time.monotonic() - started, self._release_bytes, 0
+        record = _record(state, updates, refused, request, replies)
+        absent = sorted(self.roll.absent)
+        return state, record | {"absent": absent, "release_bytes": release_bytes, "train_seconds": round(seconds, 3)}
+
+    def close_round(self, state: ServerState, record: dict[str, Any]) -> None:
+        """Evaluates the new state where that is due, and writes the round's metrics."""
+        experiment = self.job.experiment
+        record |= evaluate_round(self.grid, experiment, self.roll, request_for(self.job, state), self.job.rounds)
+        self.tell("evaluated", {"round": state.round})
+        self.journal.append(record)
+        self.tell("round closed", record)
 
 
 def request_for(job: Job, state: ServerState) -> RecordDict:
@@ -184,18 +219,6 @@ def _clear(folder: Path, identity: Identity, job: Job) -> None:
         old.unlink()
 
 
-def _enrol(grid: Grid, job: Job, roll: Roll, experiment: str, nodes: list[int]) -> int:
-    return enrol(
-        grid,
-        roll,
-        nodes,
-        experiment=experiment,
-        release_digest=job.release.info.digest,
-        release_files=lambda: pack_release(job.release_folder),
-        deadline_seconds=job.experiment.federation.enrol_seconds,
-    )
-
-
 def _require_quorum(
     updates: list[SiteUpdate], refused: dict[str, Rejected], roll: Roll, quorum: int, round_: int
 ) -> None:
@@ -217,8 +240,6 @@ def _record(
     refused: dict[str, Rejected],
     request: RecordDict,
     replies: dict[int, Message | None],
-    release_bytes: int,
-    seconds: float,
 ) -> dict[str, Any]:
     up = {node: size_of(r.content) for node, r in replies.items() if r is not None and r.has_content()}
     return {
@@ -228,8 +249,6 @@ def _record(
         "refused": _named(refused),
         "bytes_down": size_of(request) * len(replies),
         "bytes_up": sum(up.values()),
-        "release_bytes": release_bytes,
-        "train_seconds": round(seconds, 3),
     }
 
 

@@ -101,5 +101,5 @@ def _normalise(layer: nn.BatchNorm2d, x: Tensor, momentum: float) -> tuple[Tenso
             layer.num_batches_tracked.add_(1)
     weight = layer.weight if layer.weight is not None else x.new_ones(x.shape[1])
     bias = layer.bias if layer.bias is not None else x.new_zeros(x.shape[1])
-    out: tuple[Tensor, Tensor, Tensor] = _NormaliseWithMoments.apply(x, weight, bias, running, momentum, layer.eps)  # type: ignore[no-untyped-call]
+    out: tuple[Tensor, Tensor, Tensor] = _NormaliseWithMoments.apply(x, weight, bias, running, momentum, layer.eps)
     return out

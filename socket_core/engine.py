@@ -100,8 +100,8 @@ def adapt(
     method = build_method(experiment.method, experiment.federation.bn_policy)
     _check_data(method, data, labels)
     device = pick_device(experiment.device)
-    network.to(device)
-    source.to(device)
+    for each in (network, source):
+        each.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as documented
     method.configure(network, source)
     if isinstance(method, Oracle) and labels is not None:
         method.labels = torch.as_tensor(labels, device=device)

@@ -68,7 +68,8 @@ def train_source(
         experiment.network.bottleneck_dim,
         classes,
         seed=derive_seed(experiment.seed, "source weights"),
-    ).to(device)
+    )
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as documented
     rng = np.random.default_rng(derive_seed(experiment.seed, "source draws"))
     fit, held = _split(train, cfg.validation, rng)
     prep = Preprocessing.of(experiment.data)

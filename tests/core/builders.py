@@ -70,6 +70,8 @@ def tiny_network(seed: int = 0, backbone: str = "tiny") -> Network:
             for tensor in (layer.bias, layer.running_mean):
                 assert tensor is not None
                 tensor.copy_(0.1 * torch.randn(tensor.shape, generator=generator))
+            assert layer.num_batches_tracked is not None
+            layer.num_batches_tracked.fill_(7)
         x = torch.from_numpy(_patterns(64, 99)).float()[:, None].expand(-1, 3, -1, -1) * 2 - 1
         values = network.bottleneck[0](network.eval().backbone(x))
         last = bn_layers(network)["bottleneck.1"]

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from socket_core.batchnorm import (
     BnMode,
-    InputMoments,
     Moments,
     bn_layers,
     bn_mode,
@@ -23,6 +22,7 @@ from socket_core.batchnorm import (
     running_moments,
     set_running_moments,
 )
+from socket_core.bn_moments import InputMoments, _NormaliseWithMoments
 from socket_core.errors import MethodError
 from socket_core.models import BACKBONES, build_network
 from tests.core.builders import SIDE, changed, snapshot, statistics, tiny_network
@@ -208,6 +208,95 @@ def test_input_moments_carry_gradients() -> None:
     assert network[1].weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_recording_changes_neither_output_nor_statistics(mode: BnMode) -> None:
+    plain, recorded = tiny_network(), tiny_network()
+    with bn_mode(plain, mode), bn_mode(recorded, mode):
+        expected = plain(_batch())
+        with InputMoments(recorded):
+            out = recorded(_batch())
+    assert torch.allclose(out, expected, rtol=1e-5, atol=1e-6)
+    before, after = snapshot(plain), snapshot(recorded)
+    assert all(torch.allclose(before[key], after[key], rtol=1e-5, atol=1e-7) for key in before)
+    assert changed(snapshot(tiny_network()), after) == (statistics(after) if mode == "update" else set())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("terms", ["output", "mean", "var", "all"])
+def test_gradients_through_moments_are_those_of_plain_autograd(mode: BnMode, terms: str) -> None:
+    networks = tiny_network().double(), tiny_network().double()
+    inputs = [_batch().double().requires_grad_() for _ in networks]
+    seen: list[Tensor] = []
+    for layer in bn_layers(networks[0]).values():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.register_forward_hook(lambda _m, args, _out: seen.append(args[0].clone()))
+    with bn_mode(networks[0], mode), bn_mode(networks[1], mode):
+        outputs = [networks[0](inputs[0])]
+        means, variances = [x.mean((0, 2, 3)) for x in seen], [x.var((0, 2, 3), correction=0) for x in seen]
+        with InputMoments(networks[1]) as moments:
+            outputs.append(networks[1](inputs[1]))
+    for out, m, v in zip(outputs, (means, moments.means), (variances, moments.variances), strict=True):
+        loss = torch.zeros((), dtype=torch.float64)
+        for wanted, values in (("output", [out]), ("mean", m), ("var", v)):
+            if terms in (wanted, "all"):
+                # Weights that differ by channel: a plain sum would hide a mixed-up channel.
+                loss = loss + sum((x**2 * torch.linspace(1, 2, x.shape[-1])).sum() for x in values)
+        loss.backward()
+    pairs = [*zip(*(n.parameters() for n in networks), strict=True), tuple(inputs)]
+    for expected, found in pairs:
+        if expected.grad is None:
+            assert found.grad is None or not found.grad.any()
+        else:
+            assert found.grad is not None
+            assert torch.allclose(expected.grad, found.grad, rtol=1e-8, atol=1e-9)
+
+
+def test_normalisation_with_moments_passes_gradcheck() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for shape in ((3, 2, 2, 2), (2,), (2,))
+    )
+
+    def function(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        out: tuple[Tensor, ...] = _NormaliseWithMoments.apply(x, weight, bias, (None, None), 0.1, 1e-5)
+        return out
+
+    assert torch.autograd.gradcheck(function, (x, weight, bias))
+
+
+def test_a_layer_without_affine_parameters_is_recorded_too() -> None:
+    layer, x = nn.BatchNorm2d(3, affine=False), _batch().requires_grad_()
+    with InputMoments(layer) as moments:
+        out = layer(x)
+    assert torch.allclose(out, nn.BatchNorm2d(3, affine=False)(x), atol=1e-6)
+    (out.square().sum() + moments.variances[0].sum()).backward()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+
+
+def test_a_constant_channel_has_no_variance_and_finite_gradients() -> None:
+    layer, x = nn.BatchNorm2d(3), _batch()
+    x[:, 1] = 0.25
+    x.requires_grad_()
+    with InputMoments(layer) as moments:
+        out = layer(x)
+    assert float(moments.means[0][1].detach()) == pytest.approx(0.25)
+    assert float(moments.variances[0][1].detach()) == pytest.approx(0.0, abs=1e-9)
+    (out.sum() + torch.linalg.vector_norm(moments.variances[0])).backward()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-1, 10.0, 1e3])
+def test_small_and_large_variances_are_exact_in_float32(scale: float) -> None:
+    x = _batch(scale=scale)
+    with InputMoments(nn.BatchNorm2d(3)) as moments:
+        moments._layers[0](x)
+    np.testing.assert_allclose(moments.variances[0].detach(), x.double().var((0, 2, 3), correction=0), rtol=1e-4)
+    np.testing.assert_allclose(moments.means[0].detach(), x.double().mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
+
+
 def test_two_recorders_share_no_list() -> None:
     one, two = InputMoments(_small()), InputMoments(_small())
     assert one.means is not two.means
@@ -238,7 +327,7 @@ def test_a_second_use_starts_new_lists() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_hooks_are_gone_afterwards(fails: bool) -> None:
+def test_nothing_stays_on_the_layers_afterwards(fails: bool) -> None:
     network = _small()
     recorder = InputMoments(network)
     if fails:
@@ -250,7 +339,7 @@ def test_hooks_are_gone_afterwards(fails: bool) -> None:
     count = len(recorder.means)
     network(_batch())
     assert len(recorder.means) == count
-    assert not any(m._forward_pre_hooks for m in network.modules())
+    assert not any("forward" in vars(m) or m._forward_pre_hooks or m._forward_hooks for m in network.modules())
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

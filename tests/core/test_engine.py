@@ -13,7 +13,7 @@ from torch import Tensor
 from socket_core import engine
 from socket_core.data.loader import IndexStream, Loader, Preprocessing
 from socket_core.data.types import Images, SiteData
-from socket_core.engine import AdaptReport, Segment, adapt, pick_device
+from socket_core.engine import AdaptReport, Segment, adapt, adapt_alone, pick_device
 from socket_core.errors import MethodError
 from socket_core.methods.base import Pool, Terms, TiBatch, TrBatch
 from socket_core.methods.shot import Shot
@@ -54,6 +54,14 @@ def test_another_site_round_or_seed_gives_another_result(segment: Segment, seed:
     assert "backbone.0.0.weight" in changed(_adapt()[0], _adapt(segment, seed=seed)[0])
 
 
+def test_every_site_and_round_draws_its_own_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _record(monkeypatch)
+    for segment in (_segment(), _segment("site-01"), _segment(round_=2)):
+        _adapt(segment)
+    orders = [tuple(torch.cat([tr.index for tr, _, _ in seen[i : i + 3]]).tolist()) for i in (0, 3, 6)]
+    assert len(set(orders)) == 3
+
+
 def test_global_random_state_neither_matters_nor_moves() -> None:
     results = []
     for seed in (1, 2):
@@ -72,7 +80,7 @@ def test_a_segment_that_is_not_fresh_keeps_the_statistics_it_finds() -> None:
     assert changed(snapshot(tiny_network()), fresh)
 
 
-@pytest.mark.parametrize(("fresh", "passes"), [(True, 1 + 3), (False, 3)])
+@pytest.mark.parametrize(("fresh", "passes"), [(True, 1 + 3), (False, 7 + 3)])
 def test_training_begins_with_adabn_only_when_fresh(fresh: bool, passes: int) -> None:
     state, _ = _adapt(_segment(fresh=fresh))
     assert int(state["bottleneck.1.num_batches_tracked"]) == passes
@@ -308,6 +316,33 @@ def test_training_lowers_the_loss() -> None:
         _, report = _adapt(_segment(steps=steps), method__batch=12, method__lr=0.02, method__backbone_lr_scale=1.0)
         losses.append(sum(report.losses.values()))
     assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("name", ["adabn", "shot", "socket"])
+def test_a_job_alone_is_its_rounds_one_after_the_other(name: str) -> None:
+    job = experiment(method__name=name, federation__rounds=3, federation__steps=2)
+    alone, by_hand, source = tiny_network(), tiny_network(), tiny_network()
+    rounds: list[tuple[int, int]] = []
+    steps: list[tuple[int, int]] = []
+    total = adapt_alone(
+        alone,
+        source,
+        site_data(),
+        job,
+        "site-00",
+        on_round=lambda *call: rounds.append(call),
+        on_step=lambda *call: steps.append(call),
+    )
+    count = 1 if name == "adabn" else 3  # more rounds of AdaBN would change nothing
+    reports = [
+        adapt(by_hand, source, site_data(), job, Segment("site-00", r, 2, count, fresh=r == 1))
+        for r in range(1, count + 1)
+    ]
+    assert changed(snapshot(by_hand), snapshot(alone)) == set()
+    assert (total.steps, total.visits) == (sum(r.steps for r in reports), sum(r.visits for r in reports))
+    assert total.losses == reports[-1].losses
+    assert rounds == [(r, count) for r in range(1, count + 1)]
+    assert steps == ([] if name == "adabn" else [(i, 6) for i in range(1, 7)])
 
 
 # --- devices ----------------------------------------------------------------------------------------

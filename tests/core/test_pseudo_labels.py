@@ -97,9 +97,9 @@ def test_a_permutation_of_the_set_permutes_the_labels(recipe: CentroidRecipe, se
 
 @every_recipe
 def test_a_class_without_probability_is_never_assigned(recipe: CentroidRecipe) -> None:
-    features, probabilities = _random(0, 30, 4)
-    probabilities[:, 2] = 0.0
-    features[:5] = 0.0  # near the origin, where a centroid of 0/0 would be
+    # The last image is so far from both centroids that a centroid of 0/0, taken as the origin, would be nearer.
+    features = torch.tensor([[10.0, 0.0]] * 9 + [[-10.0, 0.0]])
+    probabilities = torch.tensor([[0.6, 0.4, 0.0]] * 5 + [[0.4, 0.6, 0.0]] * 5)
     assert 2 not in centroid_labels(features, probabilities, recipe).tolist()
 
 

@@ -115,8 +115,20 @@ def test_a_name_that_is_taken_is_refused_to_the_second(has_release: bool) -> Non
 
 def test_a_name_that_is_taken_by_a_site_of_an_earlier_round_is_refused() -> None:
     roll = Roll(sites={1: "north"})
-    run(Grid({2: as_site("north")}), roll)
+    run(Grid({1: as_site("north"), 2: as_site("north")}), roll)
     assert (roll.sites, roll.refused) == ({1: "north"}, {2: "duplicate_site"})
+
+
+def test_a_site_comes_back_under_another_node_id_when_its_old_node_is_gone() -> None:
+    roll = Roll(sites={1: "north", 3: "south"})
+    run(Grid({2: as_site("north")}), roll)
+    assert (roll.sites, roll.refused, roll.absent) == ({2: "north"}, {}, {"south"})
+
+
+def test_silence_is_asked_again_and_a_refusal_is_not() -> None:
+    roll = Roll(refused={1: "no_reply", 2: "site_error", 3: "policy"})
+    run(Grid({1: as_site("north"), 2: as_site("south"), 3: as_site("east")}), roll)
+    assert (roll.sites, roll.refused) == ({1: "north", 2: "south"}, {3: "policy"})
 
 
 def test_a_site_that_takes_another_name_after_the_release_cannot_take_one_that_is_taken() -> None:
