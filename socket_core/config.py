@@ -79,6 +79,7 @@ class SourceConfig(Section):
     weight_decay: float = Field(1e-3, ge=0)
     smoothing: float = Field(0.1, ge=0, lt=1)
     validation: float = Field(0.1, gt=0, lt=1, description="share of the source images that chooses the epoch")
+    threads: int = Field(2, ge=1, description="CPU threads; fixed, since their number decides the last bits")
 
 
 class Weights(Section):

@@ -62,6 +62,7 @@ def train_source(
         MethodError: If the loss is no longer finite.
     """
     cfg = experiment.source
+    torch.set_num_threads(cfg.threads)
     device = pick_device(experiment.device)
     network = build_network(
         experiment.network.backbone,
