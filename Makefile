@@ -10,6 +10,8 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 export OMP_NUM_THREADS := 1
+# Bytecode is kept: without it every process compiles PyTorch's Python again, several seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test lint types protos protos-check check nyuv2 clean
 

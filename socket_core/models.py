@@ -30,7 +30,7 @@ class Network(nn.Module):
     def __init__(self, backbone: nn.Module, backbone_dim: int, bottleneck_dim: int, classes: int):
         super().__init__()
         self.backbone = backbone
-        self.bottleneck = nn.Sequential(nn.Linear(backbone_dim, bottleneck_dim), nn.BatchNorm1d(bottleneck_dim))
+        self.bottleneck = _bottleneck(backbone_dim, bottleneck_dim)
         self.classifier = parametrizations.weight_norm(nn.Linear(bottleneck_dim, classes))
 
     def features(self, x: Tensor) -> Tensor:
@@ -42,6 +42,10 @@ class Network(nn.Module):
         """Class logits, shape ``(N, K)``."""
         out: Tensor = self.classifier(self.features(x))
         return out
+
+
+def _bottleneck(backbone_dim: int, bottleneck_dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(backbone_dim, bottleneck_dim), nn.BatchNorm1d(bottleneck_dim))
 
 
 def _conv(cin: int, cout: int, stride: int) -> nn.Sequential:
@@ -87,6 +91,32 @@ BACKBONES: dict[str, Callable[[], tuple[nn.Module, int]]] = {
 }
 
 
+def network_shapes(backbone: str, bottleneck_dim: int, classes: int) -> dict[str, Tensor]:
+    """The state of :func:`build_network` as tensors on the meta device: keys, types and shapes, no memory.
+
+    The classifier is written out: normalising a weight on the meta device would import PyTorch's reference
+    implementations, 4 s in every process that reads a release.
+    """
+    with torch.device("meta"):
+        body, width = _body(backbone)
+        bottleneck = _bottleneck(width, bottleneck_dim)
+        head = {
+            "bias": torch.empty(classes),
+            "parametrizations.weight.original0": torch.empty(classes, 1),
+            "parametrizations.weight.original1": torch.empty(classes, bottleneck_dim),
+        }
+    parts = {"backbone": body.state_dict(), "bottleneck": bottleneck.state_dict(), "classifier": head}
+    return {f"{part}.{key}": tensor for part, state in parts.items() for key, tensor in state.items()}
+
+
+def _body(backbone: str) -> tuple[nn.Module, int]:
+    if backbone not in BACKBONES:
+        raise ConfigError(
+            f"unknown backbone {backbone!r}", where="network.backbone", remedy=f"use one of {', '.join(BACKBONES)}"
+        )
+    return BACKBONES[backbone]()
+
+
 def build_network(backbone: str, bottleneck_dim: int, classes: int, *, seed: int = 0) -> Network:
     """A freshly initialised network.
 
@@ -95,11 +125,7 @@ def build_network(backbone: str, bottleneck_dim: int, classes: int, *, seed: int
     Raises:
         ConfigError: If ``backbone`` is unknown.
     """
-    if backbone not in BACKBONES:
-        raise ConfigError(
-            f"unknown backbone {backbone!r}", where="network.backbone", remedy=f"use one of {', '.join(BACKBONES)}"
-        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body, width = BACKBONES[backbone]()
+        body, width = _body(backbone)
         return Network(body, width, bottleneck_dim, classes)

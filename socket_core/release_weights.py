@@ -16,7 +16,7 @@ from torch import Tensor
 
 from protos.release_pb2 import ReleaseManifest, TensorSpec
 from socket_core.errors import ConfigError, ReleaseError
-from socket_core.models import build_network
+from socket_core.models import network_shapes
 from socket_core.release_manifest import GET_AGAIN, MANIFEST, WEIGHTS
 
 MAX_HEADER_BYTES: Final = 8 * 2**20
@@ -205,12 +205,10 @@ def _same_keys(expected: Iterable[str], found: Iterable[str], where: str, holder
 def _check_network(manifest: ReleaseManifest, specs: Mapping[str, TensorSpec], where: str) -> None:
     where = f"{where}{MANIFEST}"
     try:
-        # On the meta device a network has shapes and no memory, however large the manifest says it is.
-        with torch.device("meta"):
-            network = build_network(manifest.backbone, manifest.bottleneck_dim, len(manifest.classes))
+        # Shapes without memory, however large the manifest says the network is.
+        wanted = network_shapes(manifest.backbone, manifest.bottleneck_dim, len(manifest.classes))
     except ConfigError as error:
         raise ReleaseError(error.what, where=where, remedy=f"{_OWNER}, or install a build that has it") from error
-    wanted = network.state_dict()
     named = f"{manifest.backbone} with bottleneck {manifest.bottleneck_dim} and {len(manifest.classes)} classes"
     _same_keys(wanted, specs, where, f"manifest of a {named}")
     for key, tensor in wanted.items():

@@ -8,7 +8,7 @@ from torch import nn
 
 from socket_core.batchnorm import bn_layers
 from socket_core.errors import ConfigError
-from socket_core.models import BACKBONES, build_network
+from socket_core.models import BACKBONES, build_network, network_shapes
 from tests.core.builders import changed, snapshot
 
 
@@ -61,3 +61,12 @@ def test_the_global_random_state_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     build_network("tiny", 8, 5, seed=3)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("backbone", [*BACKBONES])
+def test_shapes_without_memory_are_those_of_the_network(backbone: str) -> None:
+    with torch.device("meta"):
+        expected = build_network(backbone, 12, 5).state_dict()
+    found = network_shapes(backbone, 12, 5)
+    assert {k: (t.dtype, t.shape) for k, t in found.items()} == {k: (t.dtype, t.shape) for k, t in expected.items()}
+    assert all(t.is_meta for t in found.values())
