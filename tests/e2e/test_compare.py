@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from client.cli import app as site_app
 from server import compare as compare_module
 from server.arms import Arm, run_arm
+from server.cells import kept_row
 from server.cli import app as owner_app
 from server.compare import Plan, compare, modes_of
 from server.comparison_report import publish
@@ -21,6 +22,7 @@ from server.federate import LocalFederator
 from server.progress import Display
 from server.results import read_results
 from socket_core.errors import ConfigError, ReleaseError
+from tests.client.builders import Deployment
 from tests.server.builders import experiment_with, raw_with
 
 QUIET = Display(quiet=True)
@@ -85,7 +87,7 @@ def test_a_damaged_cell_is_run_again_to_the_same_row(finished: Plan) -> None:
 def test_a_changed_experiment_takes_no_old_cell(finished: Plan, tmp_path: Path) -> None:
     changed = Plan(experiment_with(method__lr=0.01), ("shot",), (0,), finished.home, finished.cache, workers=1)
     cell = changed.cells(0)[0]
-    assert compare_module.kept_row(cell, changed.home, "any") is None
+    assert kept_row(cell, changed.home, "any") is None
 
 
 def test_one_site_alone_is_the_centralised_arm_when_it_holds_everything(finished: Plan) -> None:
@@ -127,8 +129,6 @@ def test_training_needs_the_owners_word_on_batchnorm_statistics_before_it_starts
 
 
 def test_train_then_inspect_then_adapt_at_a_site_without_any_server(finished: Plan, tmp_path: Path) -> None:
-    from tests.client.test_site import write_site  # a deployed site of small PNG files
-
     config, out = tmp_path / "e.yaml", tmp_path / "out"
     config.write_text(yaml.safe_dump(raw_with()))
     runner = CliRunner()
@@ -142,7 +142,7 @@ def test_train_then_inspect_then_adapt_at_a_site_without_any_server(finished: Pl
     unchecked = runner.invoke(owner_app, ["inspect", facts["release"]])
     assert "NOT CHECKED" in unchecked.stdout
 
-    site_file = write_site(tmp_path / "site", key)
+    site_file = Deployment(tmp_path / "site", key).path
     checked = runner.invoke(site_app, ["check", str(site_file), "--config", str(config), "--json"])
     assert json.loads(checked.stdout)["task_relevant_images"] > 0
     adapted = tmp_path / "adapted.safetensors"
