@@ -7,6 +7,7 @@ processes, federations run through Flower. Whatever an earlier call finished is 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -115,8 +116,10 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
 
 def _arms(plan: Plan, cells: Sequence[Cell], release: Path, display: Display) -> Iterator[tuple[Cell, list[ArmResult]]]:
     """Runs arms in worker processes, the longest first, and yields each cell once all its parts are there."""
-    sites = range(plan.experiment.federation.sites)
-    jobs = [(c, site) for c in cells for site in (sites if c.mode == "local" else [None])]
+    places: dict[Cell, list[int | None]] = {
+        c: list(range(plan.experiment.federation.sites)) if c.mode == "local" else [None] for c in cells
+    }
+    jobs = [(c, site) for c in cells for site in places[c]]
     if not jobs:
         return
     jobs.sort(key=lambda job: (job[1] is not None, not METHODS[job[0].experiment.method.name].uses_ti))
@@ -124,7 +127,7 @@ def _arms(plan: Plan, cells: Sequence[Cell], release: Path, display: Display) ->
     key = plan.home / "keys" / "owner.pub.pem"
     with (
         display.task("local and centralised") as progress,
-        ProcessPoolExecutor(plan.workers, mp_context=multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(plan.workers, multiprocessing.get_context("spawn"), _leave_interrupts_to_parent) as pool,
     ):
         waiting = {
             pool.submit(run_arm, Arm(cell.experiment, site, release, key, plan.cache)): (cell, site)
@@ -135,11 +138,18 @@ def _arms(plan: Plan, cells: Sequence[Cell], release: Path, display: Display) ->
                 cell, site = waiting[future]
                 parts[cell][site] = future.result()
                 progress(done, len(jobs))
-                if len(parts[cell]) == (len(sites) if cell.mode == "local" else 1):
-                    yield cell, [parts[cell][s] for s in sorted(parts[cell], key=lambda s: -1 if s is None else s)]
+                if len(parts[cell]) == len(places[cell]):
+                    yield cell, [parts[cell][place] for place in places[cell]]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()  # an arm may run for minutes, and its result has nobody to go to
             raise
+
+
+def _leave_interrupts_to_parent() -> None:
+    """Ctrl-C reaches the whole process group; only the parent says what becomes of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _source_accuracy(plan: Plan, experiment: Experiment, release: Path, rows: dict[Cell, Row]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 from rich.console import Console
@@ -10,7 +11,11 @@ from socket_core.errors import SocketError
 
 
 def run(command: Callable[[], object]) -> None:
-    """Runs a command line; exit codes are listed in ``docs/exit-codes.md``."""
+    """Runs a command line; exit codes are listed in ``docs/exit-codes.md``.
+
+    A termination signal ends it as Ctrl-C does, so that what it started is stopped too.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command()
     except SocketError as error:

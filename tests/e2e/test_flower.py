@@ -26,6 +26,7 @@ from socket_core.exchange import Flat
 from socket_core.keys import load_public_key
 from socket_core.release import read_info
 from socket_core.run_config import APP
+from tests.e2e.processes import processes_of
 from tests.server.builders import experiment_with
 
 
@@ -44,19 +45,6 @@ def final_parameters(home: Path, experiment: Experiment) -> Flat:
     newest = load_newest(job_folder(home, experiment) / "checkpoints", Identity(experiment.digest(), info.digest))
     assert newest is not None
     return newest[0].parameters
-
-
-def processes_of(folder: Path) -> list[str]:
-    """Command lines of running processes that name ``folder``, itself left out."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            text = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(folder) in text and int(entry.name) != os.getpid():
-            found.append(text)
-    return found
 
 
 @pytest.mark.flwr
