@@ -29,7 +29,8 @@ demo: .venv/installed ## Set up, then adapt RGB to depth at four simulated sites
 	$(BIN)/socket-owner compare --config configs/demo.yaml --out runs/demo --cache .cache/images $(ARGS)
 
 nyuv2: .venv/installed ## The same on real RGB-depth pairs (DATA=folder of them)
-	$(BIN)/socket-owner compare --config configs/nyuv2.yaml --out runs/nyuv2 --cache .cache/images --data $(DATA) $(ARGS)
+	$(BIN)/socket-owner compare --config configs/nyuv2.yaml --out runs/nyuv2 --cache .cache/images --data $(DATA) \
+		--confirm-batchnorm-statistics $(ARGS)
 DATA ?= ../shared/data/nyuv2_scenes
 
 test: .venv/installed ## Set up, then run all tests (ARGS="-m 'not flwr'" leaves out the real Flower run)
@@ -50,5 +51,5 @@ protos-check: .venv/installed ## Fail if generated code is not current
 
 check: lint types protos-check test ## All that continuous integration checks
 
-clean: ## Remove what runs and tools wrote; keep the environment
-	rm -rf runs .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## Remove caches; keep the environment, and runs with their keys
+	rm -rf .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -61,7 +61,7 @@ def _refuse(site: Site | None, reason: Reason) -> RecordDict:
     """A refusal, journalled like all that leaves; one that cannot be written down leaves without the site's name."""
     if site is not None:
         try:
-            return seal(refusal(site.name, reason), site.journal)
+            return seal(refusal(site.name, reason), site.gate)
         except Exception:
             log.exception("the refusal could not be journalled")
     return refusal("", reason)

@@ -8,13 +8,13 @@ from flwr.app import RecordDict
 from client import policy
 from client.egress import seal
 from client.site import Site
-from protos.codec import arrays_of, decode, encode, sha256, specs_to_proto
-from protos.wire_pb2 import Enrolment, EnrolRequest, Evaluation, ReleaseFiles, RoundRequest, Update
+from protos.codec import WireError, arrays_of, decode, encode, sha256, specs_to_proto
+from protos.wire_pb2 import REASON_MALFORMED, Enrolment, EnrolRequest, Evaluation, ReleaseFiles, RoundRequest, Update
 from socket_core.batchnorm import Moments, running_moments, set_running_moments
 from socket_core.config import Experiment, parse_experiment_json
 from socket_core.data.loader import Preprocessing
 from socket_core.engine import Segment, adapt, pick_device
-from socket_core.errors import ReleaseError
+from socket_core.errors import PolicyError, ReleaseError
 from socket_core.evaluation import evaluate
 from socket_core.exchange import (
     Flat,
@@ -43,7 +43,7 @@ def enrol(site: Site, records: RecordDict) -> RecordDict:
     except ReleaseError:
         held = False
     answer = Enrolment(site=site.name, modality=site.modality, has_release=held)
-    return seal(encode(answer), site.journal)
+    return seal(encode(answer), site.gate)
 
 
 def receive_release(site: Site, records: RecordDict) -> RecordDict:
@@ -55,7 +55,7 @@ def receive_release(site: Site, records: RecordDict) -> RecordDict:
     content = {MANIFEST: files.manifest, SIGNATURE: files.signature, WEIGHTS: weights.tobytes()}
     unpack_release(content, site.store.releases, site.owner_key)
     answer = Enrolment(site=site.name, modality=site.modality, has_release=True)
-    return seal(encode(answer), site.journal)
+    return seal(encode(answer), site.gate)
 
 
 def find_release(site: Site, digest: str) -> Release:
@@ -97,24 +97,24 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         examples=len(holdings.data.tr),
         delta_sha256=sha256(delta),
     )
-    return seal(encode(answer, arrays), site.journal, pooled=job.policy == "pooled")
+    return seal(encode(answer, arrays), site.gate)
 
 
 def evaluate_round(site: Site, records: RecordDict) -> RecordDict:
     """Confusion counts of the parameters sent, under the site's own BatchNorm where that is local."""
     job = _Round(site, records, trained=True)
     answer = Evaluation(experiment=job.request.experiment, site=site.name, round=job.request.round)
-    holdings = site.load(job.experiment)
-    if site.policy.send_confusion and holdings.reporting is not None:
+    if site.simulated and not (job.policy == "local" and job.fresh):  # a site that never trained has nothing to test
+        holdings = site.load(job.experiment)
         network = job.network.to(pick_device(job.experiment.device))
         prep, classes = Preprocessing.of(job.experiment.data), len(job.release.info.classes)
-        for counts, data in (
-            (answer.held_out, holdings.reporting.held_out),
-            (answer.transductive, holdings.transductive),
-        ):
-            if data is not None:
+        if holdings.reporting is not None and holdings.transductive is not None:
+            for counts, data in (
+                (answer.held_out, holdings.reporting.held_out),
+                (answer.transductive, holdings.transductive),
+            ):
                 counts.extend(evaluate(network, data, prep, classes).reshape(-1).tolist())
-    return seal(encode(answer), site.journal)
+    return seal(encode(answer), site.gate)
 
 
 class _Round:
@@ -131,7 +131,7 @@ class _Round:
         self.request = decode(records, RoundRequest)
         self._batchnorm_round = self.request.round if trained else self.request.round - 1
         self.experiment = parse_experiment_json(self.request.experiment_json, where="request")
-        policy.check(site.policy, self.experiment, max(self.request.round, self.request.rounds))
+        _check_request(site, self.request, self.experiment)
         torch.set_num_threads(self.experiment.threads)
         self.release = find_release(site, self.request.release_digest)
         check_fits(self.release.info, self.experiment, where="request")
@@ -169,3 +169,15 @@ class _Round:
 
 def _is_oracle(experiment: Experiment) -> bool:
     return METHODS[experiment.method.name].oracle
+
+
+def _check_request(site: Site, request: RoundRequest, experiment: Experiment) -> None:
+    if not 1 <= request.round <= request.rounds:
+        raise WireError(REASON_MALFORMED, f"round {request.round} of {request.rounds}")
+    policy.check(site.policy, experiment, request.rounds)
+    if experiment.data.modality != site.modality:
+        raise PolicyError(
+            f"the run is about {experiment.data.modality}, this site has {site.modality}",
+            where="modality",
+            remedy="ask the owner for an experiment of this modality",
+        )

@@ -16,15 +16,13 @@ class SitePolicy(Section):
 
     methods: tuple[MethodName, ...] = ("unadapted", "adabn", "shot", "socket")
     bn_policies: tuple[BnPolicy, ...] = ("local", "source")
-    max_rounds: int = Field(1000, ge=1)
+    max_rounds: int = Field(1000, ge=1, description="of one job")
     max_steps: int = Field(100_000, ge=1, description="optimiser steps in one round")
-    send_confusion: bool = Field(False, description="may confusion counts on the site's labelled images leave?")
 
 
 SIMULATION = SitePolicy(
     methods=("unadapted", "adabn", "shot", "socket", "oracle"),
     bn_policies=("local", "source", "pooled"),
-    send_confusion=True,
 )
 """The policy of simulated sites, whose images are nobody's secret."""
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.app import Context
 from pydantic import Field, ValidationError
 
+from client.egress import Gate
 from client.policy import SIMULATION, SitePolicy
 from client.store import SiteStore
-from socket_core.config import Experiment, Section
+from socket_core.config import NAME, Experiment, Section
 from socket_core.data.catalogue import load_task, site_name, split_task
 from socket_core.data.decode import check_pair_sizes, decode_many, full_scale_for
 from socket_core.data.types import Images, Index, Labelled, Modality, Pairs, SiteData
 from socket_core.errors import ConfigError, DataError
 from socket_core.keys import load_public_key
 from socket_core.run_config import RunConfig
+from socket_core.yaml_files import explain, read_mapping
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class Site:
         policy: What it allows.
         owner_key: The model owner's key that it pins.
         store: Its folder.
-        load: Reads its images. Only a simulated site lets the experiment say which these are.
+        load: Reads its images, at the size of the experiment.
+        simulated: Whether its images are the run's own: only then are there labels, and only then do
+            confusion counts leave.
     """
 
     name: str
@@ -67,20 +71,22 @@ class Site:
     owner_key: Ed25519PublicKey
     store: SiteStore
     load: Callable[[Experiment], Holdings]
+    simulated: bool = False
 
     @property
-    def journal(self) -> Path:
-        """Journal of what left."""
-        return self.store.home / "egress.jsonl"
+    def gate(self) -> Gate:
+        """What may leave this site."""
+        pooled = "pooled" in self.policy.bn_policies
+        return Gate(self.name, self.store.home / "egress.jsonl", statistics=pooled, confusion=self.simulated)
 
 
 class SiteFile(Section):
     """``site.yaml``: all that a deployed site needs to know. Paths are absolute."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    modality: Modality = "depth"
+    name: str = Field(pattern=NAME)
+    modality: Literal["depth", "nir"] = "depth"
     owner_key: Path = Field(description="the owner's public key, received out of band")
-    home: Path = Field(description="releases, BatchNorm state and the egress journal go here")
+    home: Path = Field(description="releases, decoded images, BatchNorm state, journal")
     tr: Path = Field(description="folder of unlabelled task-relevant target images")
     ti_rgb: Path = Field(description="folder of the RGB halves of the task-irrelevant pairs")
     ti_target: Path = Field(description="folder of the target halves, same file names but for the ending")
@@ -114,20 +120,21 @@ def open_simulated(run: RunConfig, index: int, sites: int) -> Site:
     It pins the key in the run's own folder: a simulation shows that signatures are checked, not that a key
     was exchanged safely.
     """
-    name = site_name(index)
+    name, data = site_name(index), run.experiments()[0].data
 
     def load(experiment: Experiment) -> Holdings:
-        task = load_task(experiment.data, cache=run.cache)
+        task = load_task(data, cache=run.cache)  # not the request's: the folder of images does not travel
         share = split_task(task, experiment, sites)[index]
         return Holdings(share.data, Reporting(share.tr_labels, task.target_test))
 
     return Site(
         name=name,
-        modality=run.experiments()[0].data.modality,
+        modality=data.modality,
         policy=SIMULATION,
         owner_key=load_public_key(run.home / "keys" / "owner.pub.pem"),
         store=SiteStore(run.home / "sites" / name),
         load=load,
+        simulated=True,
     )
 
 
@@ -138,6 +145,7 @@ def open_deployed(path: Path) -> Site:
         ConfigError: If the file is missing or a key is wrong.
     """
     file = read_site_file(path)
+    file.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # decoded images are cached below it
     return Site(
         name=file.name,
         modality=file.modality,
@@ -165,18 +173,17 @@ def load_site_file_images(file: SiteFile, experiment: Experiment) -> Holdings:
 def read_site_file(path: Path) -> SiteFile:
     """Reads and validates ``site.yaml``."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return SiteFile.model_validate(raw, strict=False)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read it ({error.strerror})", where=str(path), remedy="give an existing file"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid YAML: {error}", where=str(path), remedy="fix the line named") from None
+        file = SiteFile.model_validate(read_mapping(path), strict=False)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"key {key!r}: {first['msg']}", where=str(path), remedy="see docs/deploy.md") from None
+        raise explain(error, SiteFile, where=str(path), see="docs/deploy.md") from None
+    for key in ("owner_key", "home", "tr", "ti_rgb", "ti_target"):
+        if not getattr(file, key).is_absolute():
+            raise ConfigError(
+                f"key {key!r}: expected an absolute path, found {str(getattr(file, key))!r}",
+                where=str(path),
+                remedy="a SuperNode's working directory is not yours: write the whole path",
+            )
+    return file
 
 
 def _images(files: list[Path], site: SiteFile, size: int, cache: Path) -> Images:

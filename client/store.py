@@ -5,6 +5,7 @@ Deployed, every message is a new process, and a resumed job is a new Flower run:
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from socket_core.files import write_atomically
+
+log = logging.getLogger("socket_fl.client")
 
 KEEP = 3
 """Rounds kept: the server may resume from the round before its newest checkpoint."""
@@ -50,8 +53,8 @@ class SiteStore:
             if _round(path) <= round_:
                 try:
                     return load(path.read_bytes())
-                except (SafetensorError, OSError):
-                    continue
+                except (SafetensorError, OSError) as error:
+                    log.warning("BatchNorm state %s cannot be read (%s), an older one is taken", path.name, error)
         return None
 
     def _folder(self, experiment: str) -> Path:

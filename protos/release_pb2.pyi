@@ -26,14 +26,16 @@ class Preprocessing(_message.Message):
     def __init__(self, mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Training(_message.Message):
-    __slots__ = ("epochs", "seed", "best_epoch")
+    __slots__ = ("epochs", "seed", "best_epoch", "settings_digest")
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     BEST_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     epochs: int
     seed: int
     best_epoch: int
-    def __init__(self, epochs: _Optional[int] = ..., seed: _Optional[int] = ..., best_epoch: _Optional[int] = ...) -> None: ...
+    settings_digest: str
+    def __init__(self, epochs: _Optional[int] = ..., seed: _Optional[int] = ..., best_epoch: _Optional[int] = ..., settings_digest: _Optional[str] = ...) -> None: ...
 
 class ReleaseManifest(_message.Message):
     __slots__ = ("schema_version", "name", "created_at", "backbone", "bottleneck_dim", "classes", "image_size", "preprocessing", "tensors", "weights_sha256", "weights_bytes", "source_accuracy", "training", "publishes_batchnorm_statistics", "owner_statement", "public_key_id")

@@ -49,9 +49,11 @@ def fedavg(deltas: Sequence[Flat], weights: Sequence[float]) -> Flat:
     return total.astype(np.float32)
 
 
-def pool_batchnorm(updates: Sequence[SiteUpdate]) -> PooledBatchNorm | None:
+def pool_batchnorm(
+    updates: Sequence[SiteUpdate], weighting: Literal["examples", "equal"] = "examples"
+) -> PooledBatchNorm | None:
     """Running statistics as if the sites' images were one set; None unless every update has them."""
-    parts = [(u.examples, u.batchnorm) for u in updates if u.batchnorm is not None]
+    parts = [(u.examples if weighting == "examples" else 1, u.batchnorm) for u in updates if u.batchnorm is not None]
     if not parts or len(parts) != len(updates):
         return None
     moments = [Moments(n, torch.from_numpy(bn.mean), torch.from_numpy(bn.var)) for n, bn in parts]
@@ -69,4 +71,4 @@ def apply(state: ServerState, updates: Sequence[SiteUpdate], weighting: Literal[
     """
     ordered = sorted(updates, key=lambda u: u.site)
     delta = fedavg([u.delta for u in ordered], weights_of(ordered, weighting))
-    return ServerState(state.experiment, state.round + 1, state.parameters + delta, pool_batchnorm(ordered))
+    return ServerState(state.experiment, state.round + 1, state.parameters + delta, pool_batchnorm(ordered, weighting))

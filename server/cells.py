@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -21,6 +22,8 @@ from server.journal import Journal
 from server.results import Mode, Row, row_from
 from socket_core.config import Experiment
 from socket_core.data.catalogue import Share, site_name
+from socket_core.data.types import TransferTask
+from socket_core.errors import FederationError
 from socket_core.evaluation import Confusion, scores
 from socket_core.files import write_atomically
 from socket_core.methods import METHODS, rounds_of
@@ -43,24 +46,40 @@ class Cell:
         return home / "cells" / f"{self.experiment.method.name}-{self.mode}-seed{self.experiment.seed}.json"
 
 
-def fingerprint(cell: Cell, release_digest: str) -> str:
-    """Identifies all that a cell's result depends on, the version of this package included."""
-    parts = (version("socket-fl"), cell.experiment.digest(), cell.mode, release_digest)
+def fingerprint(cell: Cell, basis: str) -> str:
+    """Identifies what a cell's result depends on: settings, images, source model, versions.
+
+    Args:
+        cell: The cell.
+        basis: From :func:`basis_of`.
+    """
+    parts = (version("socket-fl"), version("torch"), cell.experiment.digest(), cell.mode, basis)
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def kept_row(cell: Cell, home: Path, release_digest: str) -> Row | None:
+def basis_of(task: TransferTask, release_digest: str) -> str:
+    """sha256 of all images and labels and of the release: the same settings on other images are other cells."""
+    digest = hashlib.sha256(release_digest.encode())
+    for labelled in (task.target_train, task.target_test):
+        digest.update(np.ascontiguousarray(labelled.labels).data)
+    for images in (task.target_train.images, task.target_test.images, task.ti.rgb, task.ti.target):
+        digest.update(repr((images.pixels.shape, images.full_scale)).encode())
+        digest.update(np.ascontiguousarray(images.pixels).data)
+    return digest.hexdigest()
+
+
+def kept_row(cell: Cell, home: Path, basis: str) -> Row | None:
     """The row that an earlier run kept, if it belongs to this very cell."""
     try:
         content = json.loads(cell.path(home).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return row_from(content["row"]) if content.get("fingerprint") == fingerprint(cell, release_digest) else None
+    return row_from(content["row"]) if content.get("fingerprint") == fingerprint(cell, basis) else None
 
 
-def keep_row(cell: Cell, home: Path, release_digest: str, row: Row) -> None:
+def keep_row(cell: Cell, home: Path, basis: str, row: Row) -> None:
     """Writes a row for later runs."""
-    content = {"fingerprint": fingerprint(cell, release_digest), "row": asdict(row)}
+    content = {"fingerprint": fingerprint(cell, basis), "row": asdict(row)}
     write_atomically(cell.path(home), json.dumps(content).encode())
 
 
@@ -88,6 +107,13 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
         shares: What the simulated sites hold, to count the images that their steps saw.
     """
     records = journal.read()
+    absent = {site_name(i) for i in range(len(shares))} - set(records[-1].get("held_out", {}).get("confusion", {}))
+    if absent:
+        raise FederationError(
+            f"{', '.join(sorted(absent))} took no part in the last evaluation",
+            where=str(journal.path),
+            remedy="read what the sites said in flower-run.log, remove this folder and run again",
+        )
     last, method = records[-1], METHODS[cell.experiment.method.name]
     sites = sorted(last["held_out"]["confusion"])
     each = cell.experiment.federation.steps if method.trains else 0
@@ -102,6 +128,7 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
         visits=sum(each * per_step[site] for site in took_part),
         bytes_up=sum(r["bytes_up"] for r in records),
         bytes_down=sum(r["bytes_down"] for r in records),
+        evaluation_bytes=sum(r.get("evaluation_bytes", 0) for r in records),
         release_bytes=sum(r["release_bytes"] for r in records),
         seconds=sum(r["train_seconds"] for r in records),
     )
@@ -113,9 +140,12 @@ def visits_per_step(experiment: Experiment, share: Share) -> int:
     return min(batch, len(share.data.tr)) + (min(batch, len(share.data.ti)) if method.uses_ti else 0)
 
 
-def finished(cell: Cell, journal: Journal) -> bool:
-    """Whether a federation has all its rounds on record."""
-    return journal.rounds() == rounds_of(cell.experiment)
+def claim_folder(folder: Path, mark: str) -> None:
+    """Makes sure that a job's folder holds nothing of a job on another basis, such as other images."""
+    note = folder / "basis"
+    if folder.exists() and (not note.exists() or note.read_text(encoding="utf-8") != mark):
+        shutil.rmtree(folder)
+    write_atomically(note, mark.encode())
 
 
 def _row(
@@ -136,6 +166,7 @@ def _row(
         collapsed=any(s.collapsed for s in by_model),
         curve=tuple(curve),
         confusion=tuple(tuple(int(v) for v in line) for line in summed),
+        rounds=rounds_of(cell.experiment) if cell.mode != "unadapted" else 0,
         oracle=METHODS[cell.experiment.method.name].oracle,
         **rest,
     )

@@ -29,19 +29,20 @@ Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is 
 Data = Annotated[str, typer.Option("--data", help="Folder of images, in place of the experiment's data.root.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Confirm = Annotated[
+    bool,
+    typer.Option(
+        "--confirm-batchnorm-statistics",
+        help="Publish BatchNorm statistics, knowing that they make inversion of the source images easier.",
+    ),
+]
 
 
 @app.command()
 def train(
     config: Config,
     out: Out,
-    confirm: Annotated[
-        bool,
-        typer.Option(
-            "--confirm-batchnorm-statistics",
-            help="Publish BatchNorm statistics, knowing that they make inversion of the source images easier.",
-        ),
-    ] = False,
+    confirm: Confirm = False,
     seed: Annotated[int | None, typer.Option(help="In place of the experiment's seed.")] = None,
     data: Data = "",
     cache: Annotated[Path | None, typer.Option(help="Rendered or decoded images; default OUT/cache.")] = None,
@@ -56,7 +57,7 @@ def train(
     from socket_core.data.catalogue import load_task
 
     display = Display(quiet=quiet)
-    experiment = load_experiment(config, overrides(seed="" if seed is None else str(seed), data=data))
+    experiment = load_experiment(_find(config), overrides(seed="" if seed is None else str(seed), data=data))
     folder = release_folder(out, experiment)
     require_confirmation(confirm, folder)  # before minutes of training, not after
     with display.task("images") as progress:
@@ -108,7 +109,8 @@ def compare(
     data: Data = "",
     cache: Annotated[Path | None, typer.Option(help="Rendered or decoded images; default OUT/cache.")] = None,
     in_process: Annotated[bool, typer.Option(help="Run federations without Flower's SuperLink and Ray.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes side by side; default: all cores.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: all cores.")] = None,
+    confirm: Confirm = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -124,8 +126,7 @@ def compare(
     from server.federate import FlowerFederator, LocalFederator
 
     started = time.monotonic()
-    path = config if config.exists() or config.is_absolute() else APP / config
-    experiment = load_experiment(path, overrides(data=data))
+    experiment = load_experiment(_find(config), overrides(data=data))
     home = (out or Path("runs") / experiment.name).resolve()
     plan = Plan(
         experiment,
@@ -133,6 +134,7 @@ def compare(
         _seeds(seeds, experiment),
         home,
         (cache or home / "cache").resolve(),
+        confirm_batchnorm=confirm,
         **({"workers": workers} if workers is not None else {}),
     )
     display = Display(quiet=quiet)
@@ -145,6 +147,11 @@ def compare(
     publish(plan, rows, display, command=shlex.join(["socket-owner", *sys.argv[1:]]), started=started)
     if as_json:
         print((home / "results.json").read_text(encoding="utf-8"))
+
+
+def _find(config: Path) -> Path:
+    """A file of the working directory, else one of the app's own."""
+    return config if config.exists() or config.is_absolute() else APP / config
 
 
 def _methods(text: str) -> tuple[MethodName, ...]:
@@ -161,9 +168,14 @@ def _seeds(text: str, experiment: Experiment) -> tuple[int, ...]:
     if not text:
         return (experiment.seed,)
     try:
-        return tuple(dict.fromkeys(int(word) for word in text.split(",")))
+        seeds = tuple(dict.fromkeys(int(word) for word in text.split(",")))
+        if min(seeds) < 0:
+            raise ValueError
     except ValueError:
-        raise ConfigError(f"expected numbers, found {text!r}", where="--seeds", remedy="for example 0,1,2") from None
+        raise ConfigError(
+            f"expected numbers from 0 on, found {text!r}", where="--seeds", remedy="for example 0,1,2"
+        ) from None
+    return seeds
 
 
 def main() -> None:

@@ -16,7 +16,16 @@ from pathlib import Path
 
 from server.app import job_folder
 from server.arms import Arm, ArmResult, run_arm
-from server.cells import Cell, finished, keep_row, kept_row, row_of_arms, row_of_federation
+from server.cells import (
+    Cell,
+    basis_of,
+    claim_folder,
+    fingerprint,
+    keep_row,
+    kept_row,
+    row_of_arms,
+    row_of_federation,
+)
 from server.federate import Federator
 from server.journal import Journal
 from server.owner import ensure_release
@@ -40,6 +49,7 @@ class Plan:
         home: Where everything is written.
         cache: Rendered or decoded images.
         workers: Processes side by side.
+        confirm_batchnorm: The owner's word that the releases made here may be published; embedded scenes need none.
     """
 
     experiment: Experiment
@@ -48,11 +58,15 @@ class Plan:
     home: Path
     cache: Path
     workers: int = field(default_factory=lambda: max(1, multiprocessing.cpu_count()))
+    confirm_batchnorm: bool = False
 
     def variant(self, method: MethodName, seed: int) -> Experiment:
         """The experiment with this method and seed."""
         chosen = self.experiment.method.model_copy(update={"name": method})
-        return self.experiment.model_copy(update={"method": chosen, "seed": seed})
+        # A comparison wants every site in every round, and a point on the curve after each.
+        all_sites = {"quorum": self.experiment.federation.sites, "evaluate_every": 1}
+        federation = self.experiment.federation.model_copy(update=all_sites)
+        return self.experiment.model_copy(update={"method": chosen, "seed": seed, "federation": federation})
 
     def cells(self, seed: int) -> list[Cell]:
         """The cells of one seed."""
@@ -87,30 +101,30 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
             experiment,
             plan.home,
             plan.cache,
-            confirm_batchnorm=True,
+            confirm_batchnorm=plan.confirm_batchnorm or experiment.data.kind == "scenes",
             say=display.say,
             on_epoch=lambda done, of, _: progress(done, of),
         )
     info, _ = read_info(release, load_public_key(plan.home / "keys" / "owner.pub.pem"))
-    cells = plan.cells(seed)
-    rows = {cell: row for cell in cells if (row := kept_row(cell, plan.home, info.digest)) is not None}
+    cells, basis = plan.cells(seed), basis_of(task, info.digest)
+    rows = {cell: row for cell in cells if (row := kept_row(cell, plan.home, basis)) is not None}
     if rows:
         display.say(f"seed {seed}: {len(rows)} of {len(cells)} results are kept from an earlier run and used again")
     missing = [cell for cell in cells if cell not in rows]
     for cell, parts in _arms(plan, [c for c in missing if c.mode != "federated"], release, display):
         rows[cell] = row_of_arms(cell, parts)
-        keep_row(cell, plan.home, info.digest, rows[cell])
+        keep_row(cell, plan.home, basis, rows[cell])
     federated = [c for c in missing if c.mode == "federated"]
     if federated:
+        for cell in federated:
+            claim_folder(job_folder(plan.home, cell.experiment), fingerprint(cell, basis))
         federator.run(plan, [c.experiment for c in federated], display)
         shares = split_task(task, experiment, plan.experiment.federation.sites)
         before = _source_accuracy(plan, experiment, release, rows)
         for cell in federated:
             journal = Journal(job_folder(plan.home, cell.experiment) / "rounds.jsonl")
-            if not finished(cell, journal):
-                raise RuntimeError(f"{cell.label} has no complete record")
             rows[cell] = row_of_federation(cell, journal, before, shares)
-            keep_row(cell, plan.home, info.digest, rows[cell])
+            keep_row(cell, plan.home, basis, rows[cell])
     return [rows[cell] for cell in cells]
 
 
@@ -133,6 +147,7 @@ def _arms(plan: Plan, cells: Sequence[Cell], release: Path, display: Display) ->
             pool.submit(run_arm, Arm(cell.experiment, site, release, key, plan.cache)): (cell, site)
             for cell, site in jobs
         }
+        progress(0, len(jobs))
         try:
             for done, future in enumerate(as_completed(waiting), start=1):
                 cell, site = waiting[future]

@@ -28,7 +28,7 @@ def publish(plan: Plan, rows: Sequence[Row], display: Display, *, command: str, 
         "modality": plan.experiment.data.modality,
         "classes": list(task.classes),
     }
-    experiment = plan.experiment.model_dump(mode="json", exclude={"seed": True, "method": {"name"}})
+    experiment = plan.experiment.model_dump(mode="json", exclude={"seed": True, "method": {"name"}, "data": {"root"}})
     write_results(plan.home / "results.json", rows, experiment=experiment, facts=facts)
     title = f"RGB to {plan.experiment.data.modality}: {plan.experiment.name}"
     notes = [*report.gap_closed(rows), *_bytes(rows)]
@@ -54,10 +54,9 @@ def _bytes(rows: Sequence[Row]) -> list[str]:
     if not federated:
         return []
     last = federated[-1]
-    rounds = len(last.curve) - 1
     release = max(r.release_bytes for r in rows)  # sites keep it: later federations of a seed send none
     return [
-        f"{last.method}, federated: {last.bytes_up / rounds / 1e6:.2f} MB up and "
-        f"{last.bytes_down / rounds / 1e6:.2f} MB down a round, all sites together; "
+        f"{last.method}, federated: {last.bytes_up / last.rounds / 1e6:.2f} MB up and "
+        f"{last.bytes_down / last.rounds / 1e6:.2f} MB down a round, all sites together; "
         f"the release once, {release / 1e6:.2f} MB"
     ]

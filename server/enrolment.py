@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,14 +14,18 @@ from flwr.serverapp import Grid
 from protos.codec import ENROL, RELEASE, WireError, decode, encode, kind_of, reason_name
 from protos.wire_pb2 import Enrolment, EnrolRequest, Refusal, ReleaseFiles
 from server.messaging import exchange
+from socket_core.config import NAME
 from socket_core.errors import FederationError
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS
 
 SETTLE_SECONDS = 5.0
 """With a quorum but not all sites there, how long to wait for one more."""
 
-ASK_AGAIN = ("no_reply", "site_error")
-"""Silence is no refusal: such nodes are asked again in the next round."""
+ASK_AGAIN = ("no_reply", "site_error", "duplicate_site")
+"""Not the site's last word: such nodes are asked again before the next round."""
+
+ASK_AGAIN_SECONDS = 10.0
+"""How long a round may wait for those who were silent before."""
 
 
 @dataclass
@@ -90,7 +95,8 @@ def enrol(
     for gone in [n for n in roll.sites if n not in nodes]:
         roll.absent.add(roll.sites.pop(gone))
     for again in [n for n, why in roll.refused.items() if n not in nodes or why in ASK_AGAIN]:
-        roll.refused.pop(again)
+        if roll.refused.pop(again) == "no_reply":
+            deadline_seconds = min(deadline_seconds, ASK_AGAIN_SECONDS)
     newcomers = [n for n in nodes if n not in roll.sites and n not in roll.refused]
     if not newcomers:
         return 0
@@ -124,7 +130,10 @@ def _admit(roll: Roll, replies: dict[int, Message | None]) -> dict[int, Enrolmen
         except WireError as error:
             roll.refused[node] = f"malformed: {error}"
             continue
-        if not enrolment.site or len(enrolment.site) > 64 or enrolment.site in roll.sites.values():
+        if not re.fullmatch(NAME, enrolment.site):
+            roll.refused[node] = "malformed: not a site's name"
+            continue
+        if enrolment.site in roll.sites.values():
             roll.refused[node] = "duplicate_site"
             continue
         roll.sites[node] = enrolment.site

@@ -1,11 +1,12 @@
 """Federated evaluation: each site tests the new parameters under its own BatchNorm and sends counts.
 
-Only where sites hold labelled held-out target images, which is to say in simulation, or at a site whose
-policy allows it. What a federated model scores is the mean over sites, with the worst site beside it.
+Only in simulation: deployed sites have no labelled target images. What a federated model scores is the mean
+over sites, with the worst site beside it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ def evaluate_round(grid: Grid, experiment: Experiment, roll: Roll, request: Reco
     Returns:
         Counts by site under "held_out" and "transductive", and accuracies; empty if not due.
     """
-    round_ = decode(request, RoundRequest).round
-    every = experiment.federation.evaluate_every
+    asked = decode(request, RoundRequest)
+    round_, every = asked.round, experiment.federation.evaluate_every
     if round_ != rounds and (every == 0 or round_ % every):
         return {}
     replies = exchange(
@@ -39,7 +40,7 @@ def evaluate_round(grid: Grid, experiment: Experiment, roll: Roll, request: Reco
     )
     held_out, transductive = {}, {}
     for node, reply in sorted(replies.items()):
-        answer = _read(reply, roll.sites[node], round_)
+        answer = _read(reply, asked, roll.sites[node], experiment.federation.max_examples)
         if answer is not None:
             held_out[roll.sites[node]] = list(answer.held_out)
             transductive[roll.sites[node]] = list(answer.transductive)
@@ -67,7 +68,7 @@ def summary(counts: dict[str, list[int]]) -> dict[str, Any]:
     }
 
 
-def _read(reply: Message | None, site: str, round_: int) -> Evaluation | None:
+def _read(reply: Message | None, asked: RoundRequest, site: str, limit: int) -> Evaluation | None:
     """A well-formed evaluation of that site and round, else None: metrics never stop a run."""
     if reply is None or not reply.has_content():
         return None
@@ -75,5 +76,7 @@ def _read(reply: Message | None, site: str, round_: int) -> Evaluation | None:
         answer = decode(reply.content, Evaluation)
     except WireError:
         return None
-    square = all(round(len(c) ** 0.5) ** 2 == len(c) for c in (answer.held_out, answer.transductive))
-    return answer if square and answer.site == site and answer.round == round_ else None
+    counts = (answer.held_out, answer.transductive)
+    square = all(math.isqrt(len(c)) ** 2 == len(c) and sum(c) <= limit for c in counts)
+    ours = (answer.site, answer.experiment, answer.round) == (site, asked.experiment, asked.round)
+    return answer if square and ours else None

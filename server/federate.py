@@ -40,7 +40,7 @@ class FlowerFederator:
     def run(self, plan: Plan, experiments: Sequence[Experiment], display: Display) -> None:
         """One Flower run for all methods: starting Ray takes longer than a tiny federation."""
         config = plan.home / "experiment.yaml"
-        write_atomically(config, yaml.safe_dump(plan.experiment.model_dump(mode="json")).encode())
+        write_atomically(config, yaml.safe_dump(experiments[0].model_dump(mode="json")).encode())
         run_config = {
             "config": str(config),
             "methods": ",".join(e.method.name for e in experiments),
@@ -59,11 +59,10 @@ class FlowerFederator:
             try:
                 seen = -1
                 while process.poll() is None:
-                    time.sleep(0.3)
-                    done = sum(j.rounds() for j in journals)
-                    if done > max(seen, 0):
+                    if (done := sum(j.rounds() for j in journals)) != seen:
                         progress(done, total)
                         seen = done
+                    time.sleep(0.3)
                 link.finish(process, log)
                 if seen < total:
                     progress(total, total)
@@ -80,7 +79,7 @@ class LocalFederator:
 
         key = load_public_key(plan.home / "keys" / "owner.pub.pem")
         config = plan.home / "experiment.yaml"
-        write_atomically(config, yaml.safe_dump(plan.experiment.model_dump(mode="json")).encode())
+        write_atomically(config, yaml.safe_dump(experiments[0].model_dump(mode="json")).encode())
         run_config: dict[str, str | int | float | bool] = {
             "config": str(config),
             "home": str(plan.home),

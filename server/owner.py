@@ -68,6 +68,7 @@ def train_and_release(
         seed=experiment.seed,
         best_epoch=report.best_epoch,
         confirm_batchnorm=confirm_batchnorm,
+        settings_digest=experiment.source_digest(),
     )
     return info, report
 

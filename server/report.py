@@ -73,5 +73,5 @@ def gap_closed(rows: Sequence[Row]) -> list[str]:
     for (method, mode), values in by.items():
         if mode in ("federated", "centralised") and method != "oracle":
             share = (mean_and_spread(values)[0] - floor) / gap
-            out.append(f"{method}, {mode}: closes {share:.0%} of the gap from unadapted to supervised on depth")
+            out.append(f"{method}, {mode}: closes {share:.0%} of the gap from unadapted to supervised")
     return out

@@ -37,10 +37,12 @@ class Row:
         collapsed: Whether the predictions of any model hold to few classes.
         curve: Held-out accuracy after each round; the first entry is before the first.
         confusion: Held-out counts summed over sites, true class by predicted.
+        rounds: Rounds; the centralised arm has as many, each with the steps of all sites.
         steps: Optimiser steps, all sites together.
         visits: Images that gradient steps saw, all sites together (a TI pair counts once).
         bytes_up: Payload bytes from sites to owner in training, all rounds and sites.
         bytes_down: Payload bytes from owner to sites likewise, without the release.
+        evaluation_bytes: Payload bytes of parameters sent once more to be tested, in simulation only.
         release_bytes: Payload bytes of the release, sent once to each site.
         seconds: Wall-clock time of the adaptation; cells run side by side, so not a benchmark.
         oracle: Whether target labels were used to train or choose. Such a row is a bound, no result.
@@ -59,10 +61,12 @@ class Row:
     collapsed: bool
     curve: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...]
+    rounds: int = 0
     steps: int = 0
     visits: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
+    evaluation_bytes: int = 0
     release_bytes: int = 0
     seconds: float = 0.0
     oracle: bool = False

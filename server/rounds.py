@@ -99,11 +99,12 @@ def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
     if record is not None:  # killed after a checkpoint and before its metrics were written
         session.close_round(state, record)
     while state.round < job.rounds:
-        session.enrol(state, sorted(grid.get_node_ids()))
         state, record = session.train_round(state)
         save_checkpoint(job.home / "checkpoints", state, session.identity, record)
         session.tell("checkpoint saved", {"round": state.round})
         session.close_round(state, record)
+        if state.round < job.rounds:  # who came meanwhile takes part from the next round on
+            session.enrol(state, sorted(grid.get_node_ids()))
     return state
 
 
@@ -176,6 +177,11 @@ class _Session:
         self.tell("round closed", record)
 
 
+def travelling(experiment: Experiment) -> Experiment:
+    """The experiment as sites see it: where the owner keeps images is nobody else's business."""
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update={"root": ""})})
+
+
 def request_for(job: Job, state: ServerState) -> RecordDict:
     """The request that carries ``state`` to a site, for the round that it names."""
     arrays: dict[str, np.ndarray[Any, Any]] = {"parameters": state.parameters}
@@ -186,7 +192,7 @@ def request_for(job: Job, state: ServerState) -> RecordDict:
         round=state.round,
         rounds=job.rounds,
         release_digest=job.release.info.digest,
-        experiment_json=job.experiment.model_dump_json(),
+        experiment_json=travelling(job.experiment).model_dump_json(),
     )
     return encode(payload, arrays)
 

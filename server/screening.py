@@ -141,7 +141,7 @@ def _check_identity(update: Update, site: str, expected: Expectation) -> None:
     if update.site != site:
         raise Rejected(Why.UNKNOWN_SITE, f"enrolled as {site!r}, answers as {update.site[:64]!r}")
     if update.experiment != expected.experiment:
-        raise Rejected(Why.OTHER_EXPERIMENT, update.experiment[:64])
+        raise Rejected(Why.OTHER_EXPERIMENT, repr(update.experiment[:64]))
     if update.round != expected.round:
         raise Rejected(Why.STALE_ROUND, f"round {update.round}, expected {expected.round}")
 
@@ -151,14 +151,14 @@ def _check_specs(found: Sequence[TensorSpec], expected: Sequence[Spec]) -> None:
     if missing := sorted(wanted.keys() - shapes.keys()):
         raise Rejected(Why.MISSING_KEY, missing[0])
     if extra := sorted(shapes.keys() - wanted.keys()):
-        raise Rejected(Why.EXTRA_KEY, extra[0][:128])
+        raise Rejected(Why.EXTRA_KEY, repr(extra[0][:128]))
     if len(found) != len(expected):
         raise Rejected(Why.EXTRA_KEY, "a key is listed twice")
     for spec in found:
         if tuple(spec.shape) != wanted[spec.key]:
             raise Rejected(Why.WRONG_SHAPE, f"{spec.key}: {tuple(spec.shape)}, expected {wanted[spec.key]}")
         if spec.dtype != "float32":
-            raise Rejected(Why.WRONG_DTYPE, f"{spec.key}: {spec.dtype[:32]}, expected float32")
+            raise Rejected(Why.WRONG_DTYPE, f"{spec.key}: {spec.dtype[:32]!r}, expected float32")
     if [spec.key for spec in found] != [key for key, _ in expected]:
         raise Rejected(Why.MALFORMED, "keys are not in the agreed order")
 
@@ -171,12 +171,12 @@ def _arrays(records: RecordDict, expected: Expectation) -> dict[str, Flat]:
     if missing := sorted(sizes.keys() - record.keys()):
         raise Rejected(Why.MISSING_KEY, f"array {missing[0]}")
     if extra := sorted(record.keys() - sizes.keys()):
-        raise Rejected(Why.EXTRA_KEY, f"array {extra[0][:128]}")
+        raise Rejected(Why.EXTRA_KEY, f"array {extra[0][:128]!r}")
     out = {}
     for name, size in sizes.items():
         array = record[name]
         if array.dtype != "float32":
-            raise Rejected(Why.WRONG_DTYPE, f"array {name}: {array.dtype[:32]}, expected float32")
+            raise Rejected(Why.WRONG_DTYPE, f"array {name}: {array.dtype[:32]!r}, expected float32")
         if tuple(array.shape) != (size,):
             raise Rejected(Why.WRONG_SHAPE, f"array {name}: {tuple(array.shape)}, expected ({size},)")
         value = values_of(array)

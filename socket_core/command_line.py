@@ -21,3 +21,8 @@ def run(command: Callable[[], object]) -> None:
     except SocketError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        text = f"error: {where}{error.strerror or error}\nWhat to do: check path, permissions and free space"
+        Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None

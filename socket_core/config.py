@@ -5,18 +5,21 @@ One YAML file in ``configs/`` is one :class:`Experiment`; ``configs/README.md`` 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from socket_core.errors import ConfigError
+from socket_core.yaml_files import explain, read_mapping
 
 BnPolicy = Literal["local", "source", "pooled"]
 MethodName = Literal["unadapted", "adabn", "shot", "socket", "oracle"]
+
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What experiments and sites may be called: a plain word, safe in paths, logs and tables."""
 
 
 class Section(BaseModel):
@@ -48,7 +51,7 @@ class DataConfig(Section):
     std: float = Field(0.5, gt=0)
     seed: int = Field(0, ge=0, description="which scenes are rendered; not the experiment's seed")
     scenes: ScenesCounts = ScenesCounts()
-    root: str = Field("", description="folder data: <root>/<split>/<modality>/<class>/<id>.*")
+    root: str = Field("", description="<root>/<split>/<modality>/<class>/<id>.*; relative to the YAML file")
     classes: tuple[str, ...] = ()
     ti_classes: tuple[str, ...] | None = Field(None, description="default: all classes but the task's")
     ti_splits: tuple[str, ...] = ("train",)
@@ -72,7 +75,7 @@ class SourceConfig(Section):
     """Source training (methods.md section 1)."""
 
     epochs: int = Field(20, ge=1)
-    batch: int = Field(32, ge=2)
+    batch: int = Field(32, ge=2, le=65_536)
     lr: float = Field(1e-2, gt=0)
     backbone_lr_scale: float = Field(0.1, gt=0, description="0.1 for pretrained backbones, 1 from scratch")
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -97,12 +100,12 @@ class MethodConfig(Section):
     name: MethodName = "socket"
     weights: Weights = Weights()
     ti_loss: Literal["frobenius", "per_sample"] = "frobenius"
-    ti_views: int = Field(2, ge=1, description="joint crops per TI pair whose source features are kept")
+    ti_views: int = Field(2, ge=1, le=64, description="joint crops per TI pair whose source features are kept")
     first_layer: float = Field(10.0, ge=0, description="weight of the first layer in L_d")
     pseudo_labels: Literal["socket", "shot"] | None = Field(None, description="default: the method's own recipe")
     refresh_every: int | None = Field(None, ge=1, description="steps between pseudo-labels; default one epoch")
     start_from_adabn: bool = True
-    batch: int = Field(32, ge=2)
+    batch: int = Field(32, ge=2, le=65_536)
     lr: float = Field(1e-2, gt=0)
     backbone_lr_scale: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -125,14 +128,20 @@ class FederationConfig(Section):
     max_relative_update: float = Field(10.0, gt=0, description="largest norm of a delta over that of the parameters")
     evaluate_every: int = Field(1, ge=0, description="rounds between evaluations; 0: only after the last")
 
+    @model_validator(mode="after")
+    def _quorum_can_be_reached(self) -> FederationConfig:
+        if self.quorum > self.sites:
+            raise ValueError(f"quorum {self.quorum} is more than sites {self.sites}")
+        return self
+
 
 class Experiment(Section):
     """All of an experiment. The seed drives everything but which scenes are rendered."""
 
-    name: str = Field("experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field("experiment", pattern=NAME)
     seed: int = Field(0, ge=0)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    threads: int = Field(1, ge=1, description="CPU threads of each site")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of each site")
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     source: SourceConfig = SourceConfig()
@@ -140,8 +149,37 @@ class Experiment(Section):
     federation: FederationConfig = FederationConfig()
 
     def digest(self) -> str:
-        """sha256 of the canonical JSON: two experiments with one digest are the same experiment."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """sha256 of all that decides the result: two experiments with one digest are the same experiment.
+
+        How long to wait, for how many, where to compute and when to evaluate may change between a run and
+        its resumption.
+        """
+        return hashlib.sha256(self.model_dump_json(exclude=OPERATIONAL).encode()).hexdigest()
+
+    def source_digest(self) -> str:
+        """sha256 of all settings that decide the source model; which files lie in ``data.root`` is not seen."""
+        of_target = {"root", "modality", "ti_classes", "ti_splits", "full_scale"}
+        parts = (
+            str(self.seed),
+            self.data.model_dump_json(exclude=of_target),
+            self.network.model_dump_json(),
+            self.source.model_dump_json(),
+        )
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+OPERATIONAL: dict[str, Any] = {
+    "device": True,
+    "federation": {
+        "quorum": True,
+        "enrol_seconds": True,
+        "deadline_seconds": True,
+        "max_examples": True,
+        "max_relative_update": True,
+        "evaluate_every": True,
+    },
+}
+"""Keys that do not decide the result."""
 
 
 def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Experiment:
@@ -155,18 +193,7 @@ def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Expe
         ConfigError: If the file is missing, is not YAML, or a key or value is wrong; names the key, and
             the nearest known one if the key is unknown.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read it ({error.strerror})", where=str(path), remedy="give an existing .yaml"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid YAML: {error}", where=str(path), remedy="fix the line named") from None
-    if raw is None:
-        raw = {}
-    if not isinstance(raw, dict):
-        raise ConfigError(f"expected keys and values, found {type(raw).__name__}", where=str(path))
+    raw = read_mapping(path)
     for dotted, value in (overrides or {}).items():
         *sections, last = dotted.split(".")
         node = raw
@@ -179,7 +206,13 @@ def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Expe
                     remedy=f"{dotted!r} is set from outside and belongs there",
                 )
         node[last] = value
-    return parse_experiment(raw, where=str(path))
+    experiment = parse_experiment(raw, where=str(path))
+    # Sites and workers have other working directories: what a file says is relative to the file.
+    data = experiment.data
+    if data.root and not Path(data.root).expanduser().is_absolute():
+        root = str((path.resolve().parent / data.root).resolve())
+        return experiment.model_copy(update={"data": data.model_copy(update={"root": root})})
+    return experiment
 
 
 def parse_experiment(raw: dict[str, Any], *, where: str) -> Experiment:
@@ -187,7 +220,7 @@ def parse_experiment(raw: dict[str, Any], *, where: str) -> Experiment:
     try:
         return Experiment.model_validate(raw, strict=False)
     except ValidationError as error:
-        raise _config_error(error, where) from None
+        raise explain(error, Experiment, where=where, see="configs/README.md") from None
 
 
 def parse_experiment_json(text: str, *, where: str) -> Experiment:
@@ -195,26 +228,4 @@ def parse_experiment_json(text: str, *, where: str) -> Experiment:
     try:
         return Experiment.model_validate_json(text)
     except ValidationError as error:
-        raise _config_error(error, where) from None
-
-
-def _config_error(error: ValidationError, where: str) -> ConfigError:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return ConfigError(f"unknown key {key!r}", where=where, remedy=f"{hint}known here: {', '.join(known)}")
-    return ConfigError(
-        f"key {key!r}: {first['msg']}, found {first['input']!r}", where=where, remedy="see configs/README.md"
-    )
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Experiment
-    for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        options = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
-        section = options[0]
-    return sorted(section.model_fields)
+        raise explain(error, Experiment, where=where, see="configs/README.md") from None

@@ -95,7 +95,8 @@ def adapt(
         on_step: Called with (steps done, steps of the segment).
 
     Raises:
-        MethodError: If method, data and labels do not fit; nothing has been changed then.
+        MethodError: If method, data and labels do not fit (nothing has been changed then), or if losses or
+            weights are no longer finite (``network`` is spoilt then).
     """
     method = build_method(experiment.method, experiment.federation.bn_policy)
     _check_data(method, data, labels)
@@ -210,9 +211,12 @@ def _train(
         if on_step is not None:
             on_step(step + 1, segment.steps)
     report.losses = {name: float(total) / report.steps for name, total in sums.items()}
-    if not all(np.isfinite(v) for v in report.losses.values()):
+    finite = all(bool(t.isfinite().all()) for t in method.target.state_dict().values() if t.is_floating_point())
+    if not finite or not all(np.isfinite(v) for v in report.losses.values()):
         raise MethodError(
-            f"the loss is no longer finite ({report.losses})", where=method.name, remedy="lower method.lr"
+            f"losses or weights are no longer finite (mean losses {report.losses})",
+            where=method.name,
+            remedy="lower method.lr",
         )
     return report
 

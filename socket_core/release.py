@@ -83,6 +83,7 @@ def write_release(
     seed: int,
     best_epoch: int,
     confirm_batchnorm: bool,
+    settings_digest: str = "",
 ) -> ReleaseInfo:
     """Write ``folder`` whole or not at all; a release that is there is replaced, anything else is left alone.
 
@@ -121,6 +122,7 @@ def write_release(
         best_epoch=best_epoch,
         owner_statement=OWNER_STATEMENT,
         digest="",
+        settings_digest=settings_digest,
     )
     return _seal(folder, release_manifest.compose(info, tensors, weights, key_id(key.public_key())), weights, key)
 

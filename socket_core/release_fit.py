@@ -32,11 +32,12 @@ def check_fits(info: ReleaseInfo, experiment: Experiment, *, where: str) -> None
 
 
 def check_trained_as(info: ReleaseInfo, experiment: Experiment, *, where: str) -> None:
-    """Refuses a release that this experiment would have trained otherwise, as far as the manifest tells.
+    """Refuses a release that this experiment would have trained with other settings.
 
     Raises:
-        ReleaseError: Naming the key.
+        ReleaseError: Naming the key where the manifest tells it.
     """
+    remedy = "train anew into another folder, or remove this one"
     _compare(
         {
             "network.backbone": (info.backbone, experiment.network.backbone),
@@ -45,8 +46,10 @@ def check_trained_as(info: ReleaseInfo, experiment: Experiment, *, where: str) -
             "seed": (info.seed, experiment.seed),
         },
         where,
-        "train anew into another folder, or remove this one",
+        remedy,
     )
+    if info.settings_digest != experiment.source_digest():
+        raise ReleaseError("made with other settings in data, network or source", where=where, remedy=remedy)
 
 
 def _compare(values: dict[str, tuple[Any, Any]], where: str, remedy: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class ReleaseInfo:
     best_epoch: int
     owner_statement: str
     digest: str
+    settings_digest: str = ""
 
 
 def encode(manifest: ReleaseManifest) -> bytes:
@@ -170,6 +172,8 @@ def _check_values(m: ReleaseManifest, where: str) -> None:
     need(len(mean) == 3 and all(map(math.isfinite, mean)), "3 finite channel means", mean)
     need(len(std) == 3 and all(math.isfinite(s) and s > 0 for s in std), "3 finite channel stds above 0", std)
     need(0 <= m.source_accuracy <= 1, "source_accuracy of 0 to 1", m.source_accuracy)
+    settings = m.training.settings_digest
+    need(re.fullmatch("([0-9a-f]{64})?", settings) is not None, "settings_digest of 64 hex digits or none", settings)
     need(m.training.best_epoch <= m.training.epochs, "best_epoch of at most epochs", m.training.best_epoch)
     need(len(m.weights_sha256) == 32, "a weights_sha256 of 32 bytes", len(m.weights_sha256))
     need(0 < m.weights_bytes <= MAX_WEIGHTS_BYTES, f"1 to {MAX_WEIGHTS_BYTES} weights_bytes", m.weights_bytes)
@@ -217,7 +221,12 @@ def compose(info: ReleaseInfo, tensors: Iterable[TensorSpec], weights: bytes, pu
             weights_sha256=hashlib.sha256(weights).digest(),
             weights_bytes=len(weights),
             source_accuracy=info.source_accuracy,
-            training=Training(epochs=info.epochs, seed=info.seed, best_epoch=info.best_epoch),
+            training=Training(
+                epochs=info.epochs,
+                seed=info.seed,
+                best_epoch=info.best_epoch,
+                settings_digest=info.settings_digest,
+            ),
             publishes_batchnorm_statistics=True,
             owner_statement=info.owner_statement,
             public_key_id=bytes.fromhex(public_key_id),
@@ -244,6 +253,7 @@ def describe(manifest: ReleaseManifest, raw: bytes) -> ReleaseInfo:
         epochs=manifest.training.epochs,
         seed=manifest.training.seed,
         best_epoch=manifest.training.best_epoch,
+        settings_digest=manifest.training.settings_digest,
         owner_statement=manifest.owner_statement,
         digest=hashlib.sha256(raw).hexdigest(),
     )

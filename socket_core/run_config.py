@@ -67,7 +67,8 @@ class RunConfig:
 
 def overrides(method: str = "", seed: str = "", data: str = "") -> dict[str, Any]:
     """Dotted overrides of an experiment; empty values override nothing."""
-    given = {"method.name": method, "seed": int(seed) if seed.isdecimal() else seed, "data.root": data}
+    root = str(Path(data).expanduser().resolve()) if data else ""
+    given = {"method.name": method, "seed": int(seed) if seed.isdecimal() else seed, "data.root": root}
     return {key: value for key, value in given.items() if value != ""}
 
 

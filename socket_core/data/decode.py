@@ -1,16 +1,11 @@
 """From image files to integer arrays, exactly: 16-bit depth stays 16-bit, colour becomes 8-bit RGB.
 
 Nothing is guessed: a file that is not what its modality promises is a :class:`DataError` that names it.
-A decoded set can be kept on disk; the kept copy is used only while files, sizes and times are unchanged.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import math
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +16,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from socket_core.data import decode_cache
 from socket_core.data.types import Modality
 from socket_core.errors import ConfigError, DataError
 
@@ -30,8 +26,6 @@ Progress = Callable[[int, int], None]
 # Part of every cache key: raise it whenever decoding or resizing would give other values.
 DECODE_VERSION = 1
 _COLOUR_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "CMYK", "YCbCr"})
-_DIGEST_BYTES = 32
-_LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -189,60 +183,6 @@ def full_scale_for(pixels: Pixels, given: float | None) -> float:
     )
 
 
-def _cache_file(paths: Sequence[Path], modality: Modality, size: int, root: Path | None, cache: Path) -> Path:
-    """Where the decoded set lies; another name as soon as any file, its size or its time changes."""
-    files = []
-    for path in paths:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise DataError(f"expected a file, found none ({error.strerror})", where=str(path)) from error
-        name = path.relative_to(root) if root is not None else path.absolute()
-        files.append([name.as_posix(), stat.st_size, stat.st_mtime_ns])
-    text = json.dumps([DECODE_VERSION, PIL.__version__, modality, size, files])
-    return cache / f"{hashlib.sha256(text.encode()).hexdigest()}.npy"
-
-
-def _read_cache(file: Path, shape: tuple[int, ...]) -> Pixels | None:
-    """The kept array, or None if there is none or it is damaged."""
-    if not file.exists():
-        return None
-    try:
-        raw = np.memmap(file, dtype=np.uint8, mode="r")
-        # The digest is checked before the file is parsed: a damaged file is never interpreted.
-        if hashlib.sha256(raw[:-_DIGEST_BYTES].data).digest() == raw[-_DIGEST_BYTES:].tobytes():
-            pixels: Pixels = np.load(file, allow_pickle=False)
-            if pixels.shape == shape and pixels.dtype in (np.uint8, np.uint16):
-                return pixels
-    except (OSError, ValueError) as error:
-        _LOG.debug("cache file %s: %s", file, error)
-    _LOG.warning("cache file %s is damaged; its images are decoded again", file)
-    return None
-
-
-def _write_cache(file: Path, pixels: Pixels) -> None:
-    """Write array and digest under another name first, so that a reader never meets half a file."""
-    temporary: Path | None = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as stream:
-            temporary = Path(stream.name)
-            np.save(stream, pixels, allow_pickle=False)
-        with temporary.open("r+b") as whole:
-            digest = hashlib.file_digest(whole, "sha256").digest()
-            whole.seek(0, 2)
-            whole.write(digest)
-        temporary.replace(file)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise DataError(
-            f"expected to write decoded images, found {error.strerror}",
-            where=str(file.parent),
-            remedy="free disk space, name a writable cache folder, or run without a cache",
-        ) from error
-
-
 def _stack(paths: Sequence[Path], modality: Modality, size: int, progress: Progress | None) -> Pixels:
     """Decode and resize into one array, allocated once; no copy of the whole set is ever made."""
     first = resize(decode(paths[0], modality), size, modality)
@@ -289,14 +229,15 @@ def decode_many(
     """
     if not paths:
         raise DataError(f"expected at least one {modality} image, found none")
-    file = _cache_file(paths, modality, size, root, cache) if cache is not None else None
+    key = (DECODE_VERSION, PIL.__version__, modality, size)
+    file = decode_cache.file_of(cache, key, paths, root) if cache is not None else None
     shape = (len(paths), size, size, 3) if modality == "rgb" else (len(paths), size, size)
-    pixels = _read_cache(file, shape) if file is not None else None
+    pixels = decode_cache.read(file, shape) if file is not None else None
     if pixels is not None:
         if progress is not None:
             progress(len(paths), len(paths))
         return pixels
     pixels = _stack(paths, modality, size, progress)
     if file is not None:
-        _write_cache(file, pixels)
+        decode_cache.write(file, pixels)
     return pixels

@@ -13,7 +13,15 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from socket_core.batchnorm import BnMode, bn_layers, bn_mode
+from socket_core.batchnorm import (
+    BnMode,
+    Moments,
+    bn_layers,
+    bn_mode,
+    pool_moments,
+    running_moments,
+    set_running_moments,
+)
 from socket_core.config import BnPolicy, MethodConfig
 from socket_core.errors import MethodError
 from socket_core.models import Network
@@ -39,10 +47,10 @@ class TiBatch:
 
 
 class Pool(Protocol):
-    """All TR images of a site, un-augmented, in order, as batches on the device."""
+    """All TR images of a site, un-augmented, as batches on the device."""
 
-    def chunks(self, size: int = 256) -> Iterator[Tensor]:
-        """Batches of at most ``size`` images."""
+    def chunks(self, size: int = 256, *, shuffled: bool = False) -> Iterator[Tensor]:
+        """Batches of at most ``size`` images, in order or in one fixed shuffled order."""
 
 
 class Method:
@@ -111,19 +119,23 @@ class Method:
 def reestimate_batchnorm(network: Network, pool: Pool) -> None:
     """AdaBN: running statistics become the target's (Li et al., 2016).
 
-    One pass in batch mode; per layer the moments of all batches are averaged with equal weight.
-    Batches of a single image are left out: they have no variance.
+    One pass in batch mode over the set in shuffled order (folders are sorted by class); per layer the moments
+    of the batches are pooled, with the variance of their means. A batch of a single image is left out.
     """
-    layers = list(bn_layers(network).values())
-    momenta = [m.momentum for m in layers]
-    for m in layers:
-        m.reset_running_stats()
-        m.momentum = None  # cumulative average instead of exponential
+    layers = bn_layers(network)
+    momenta = {name: m.momentum for name, m in layers.items()}
+    parts: dict[str, list[Moments]] = {name: [] for name in layers}
     try:
+        for m in layers.values():
+            m.reset_running_stats()
+            m.momentum = 1.0  # running statistics are those of the last batch
         with bn_mode(network, "update"):
-            for x in pool.chunks():
+            for x in pool.chunks(shuffled=True):
                 if len(x) > 1:
                     network(x)
+                    for name, moments in running_moments(network, len(x)).items():
+                        parts[name].append(moments)
     finally:
-        for m, momentum in zip(layers, momenta, strict=True):
-            m.momentum = momentum
+        for name, m in layers.items():
+            m.momentum = momenta[name]
+    set_running_moments(network, {name: pool_moments(seen) for name, seen in parts.items()})

@@ -1,24 +1,40 @@
-"""Small inputs for tests: random images, a tiny network away from its initial state, short experiments."""
+"""Small inputs for tests: images, scenes, a tiny network away from its initial state, short jobs and single steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from socket_core.batchnorm import bn_layers
-from socket_core.config import Experiment, parse_experiment
-from socket_core.data.types import Images, Labelled, Pairs, SiteData
+from socket_core.config import BnPolicy, Experiment, MethodConfig, MethodName, parse_experiment
+from socket_core.data import scenes
+from socket_core.data.loader import Loader, Preprocessing
+from socket_core.data.types import Images, Labelled, Pairs, SiteData, TransferTask
+from socket_core.engine import AdaptReport, Segment, adapt
+from socket_core.methods import Method, build_method
+from socket_core.methods.base import Terms, TiBatch, TrBatch
+from socket_core.methods.socket import Socket
 from socket_core.models import Network, build_network
 
 torch.set_num_threads(1)  # tensors here are so small that threads only wait for each other
 
 SIDE = 16
 CLASSES = 3
+CPU = torch.device("cpu")
+POLICIES: tuple[BnPolicy, ...] = get_args(BnPolicy)
+METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
+LABELS = np.arange(12) % CLASSES
+"""Labels of the task-relevant images of :func:`site_data`, which only the oracle gets."""
+ONE_ROUND = Segment("site-00", round=1, steps=3, rounds=1, fresh=True)
+SCENE_SIDE = 48
+SCENE_COUNTS = {"source_train": 24, "source_test": 9, "target_train": 16, "target_test": 8, "ti": 12}
 
 
 def _patterns(n: int, seed: int) -> NDArray[np.float64]:
@@ -48,6 +64,29 @@ def twin_pairs(n: int, seed: int = 2) -> Pairs:
 def site_data(n: int = 12, pairs: int = 8, seed: int = 0) -> SiteData:
     """Depth images and RGB-depth pairs of one site."""
     return SiteData(depth_images(n, seed + 10), Pairs(rgb_images(pairs, seed + 20), depth_images(pairs, seed + 30)))
+
+
+def normal_batch(n: int = 4, seed: int = 0, scale: float = 1.0) -> Tensor:
+    """Network inputs from a normal distribution about 0.5."""
+    return scale * torch.randn(n, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) + 0.5
+
+
+def scenes_task(cache: Path | None = None, **changes: Any) -> TransferTask:
+    """A small task of rendered scenes; ``changes`` are arguments of :func:`scenes.load_scenes`."""
+    values = {"size": SCENE_SIDE, "modality": "depth", "seed": 5, "cache": cache, **SCENE_COUNTS, **changes}
+    return scenes.load_scenes(**values)
+
+
+def task_parts(task: TransferTask) -> dict[str, Images]:
+    """All images of a task, by the name of their set."""
+    return {
+        "source_train": task.source_train.images,
+        "source_test": task.source_test.images,
+        "target_train": task.target_train.images,
+        "target_test": task.target_test.images,
+        "ti_rgb": task.ti.rgb,
+        "ti_target": task.ti.target,
+    }
 
 
 def labelled(n: int, seed: int = 0) -> Labelled:
@@ -116,3 +155,70 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 def statistics(keys: Iterable[str]) -> set[str]:
     """The keys that are BatchNorm buffers."""
     return {key for key in keys if key.rsplit(".", 1)[-1] in ("running_mean", "running_var", "num_batches_tracked")}
+
+
+PREP = Preprocessing.of(experiment().data)
+
+
+def tr_loader() -> Loader:
+    """Twelve depth images."""
+    return Loader(depth_images(12), PREP, CPU)
+
+
+def tr_batch() -> TrBatch:
+    """Five of the images of :func:`tr_loader`."""
+    index = np.array([7, 0, 3, 9, 1])
+    return TrBatch(tr_loader().batch(index), torch.as_tensor(index))
+
+
+def ti_batch(source: Network) -> TiBatch:
+    """Four depth images, and what the source makes of the RGB images that they are paired with."""
+    with torch.no_grad():
+        features = source.features(Loader(rgb_images(4, 5), PREP, CPU).batch(np.arange(4)))
+    return TiBatch(Loader(depth_images(4, 6), PREP, CPU).batch(np.arange(4)), features)
+
+
+def configured(cfg: MethodConfig, policy: BnPolicy = "local") -> tuple[Method, Network, Network]:
+    """A method that may step, its target and its source."""
+    method, target, source = build_method(cfg, policy), tiny_network(), tiny_network()
+    method.configure(target, source)
+    return method, target, source
+
+
+def adapt_by(
+    name: str, policy: str = "local", *, network: Network | None = None, data: SiteData | None = None
+) -> tuple[Network, AdaptReport]:
+    """One round of a method, and the network that it leaves."""
+    network = network or tiny_network()
+    labels = LABELS if name == "oracle" else None
+    job = experiment(method__name=name, federation__bn_policy=policy)
+    return network, adapt(network, tiny_network(), data or site_data(), job, ONE_ROUND, labels=labels)
+
+
+def segment_of(site: str = "site-00", round_: int = 1, steps: int = 3, rounds: int = 2, fresh: bool = True) -> Segment:
+    """The first of two rounds, if nothing else is asked for."""
+    return Segment(site, round_, steps, rounds, fresh)
+
+
+def adapt_tiny(
+    segment: Segment | None = None, data: SiteData | None = None, **values: Any
+) -> tuple[dict[str, Tensor], AdaptReport]:
+    """The state of a tiny network after one segment; ``values`` as for :func:`experiment`."""
+    network = tiny_network()
+    report = adapt(network, tiny_network(), data or site_data(), experiment(**values), segment or segment_of())
+    return snapshot(network), report
+
+
+def record_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrBatch, TiBatch, Terms]]:
+    """Everything that SOCKET's steps are given and give back."""
+    seen: list[tuple[TrBatch, TiBatch, Terms]] = []
+    step: Callable[[Socket, TrBatch, TiBatch | None], Terms] = Socket.step
+
+    def spy(self: Socket, tr: TrBatch, ti: TiBatch | None) -> Terms:
+        terms = step(self, tr, ti)
+        assert ti is not None
+        seen.append((tr, ti, {name: value.detach().clone() for name, value in terms.items()}))
+        return terms
+
+    monkeypatch.setattr(Socket, "step", spy)
+    return seen

@@ -17,7 +17,8 @@ import yaml
 from flwr.app import Context, Error, Message, RecordDict
 
 from client.app import app
-from protos.codec import TRAIN
+from protos.codec import TRAIN, decode, encode, sha256
+from protos.wire_pb2 import Update
 from server import rounds
 from server.local_grid import ClientCall, LocalGrid
 from server.owner import ensure_release
@@ -49,6 +50,8 @@ BASE: dict[str, Any] = {
     },
 }
 FIRST_NODE = 100
+BAD_NODE = 101
+"""Node of site-01, which misbehaves."""
 
 
 class Kill(BaseException):
@@ -164,6 +167,11 @@ class Bench:
         return [{k: v for k, v in json.loads(line).items() if not k.endswith("seconds")} for line in lines]
 
 
+def short_bench(world: World, folder: Path, **changes: Any) -> Bench:
+    """A bench with a few seconds of work."""
+    return Bench(world, folder, federation__steps=1, data__scenes__target_train=24, data__scenes__ti=12, **changes)
+
+
 def same_state(one: ServerState, other: ServerState) -> bool:
     """Whether two states are equal to the bit, but for the random name of the job."""
     pairs = [(one.parameters, other.parameters)]
@@ -216,6 +224,26 @@ def lost(message: Message, _reply: Message | None) -> Message | None:
 def silent(_message: Message, _reply: Message | None) -> Message | None:
     """No answer at all."""
     return None
+
+
+Edit = Callable[[Update, dict[str, Any]], RecordDict | None]
+"""Changes an update and its arrays in place, or gives records to send instead."""
+
+
+def edited(edit: Edit) -> Change:
+    """An honest update, changed by ``edit``; its checksum fits again unless records come back."""
+
+    def change(_message: Message, reply: Message | None) -> Message | None:
+        assert reply is not None
+        update = decode(reply.content, Update)
+        arrays: dict[str, Any] = {k: a.numpy().copy() for k, a in reply.content.array_records["arrays"].items()}
+        records = edit(update, arrays)
+        if records is None:
+            update.delta_sha256 = sha256(arrays["delta"])
+            records = encode(update, arrays)
+        return Message(records, reply_to=_message)
+
+    return change
 
 
 class RecordingGrid(LocalGrid):

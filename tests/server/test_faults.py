@@ -1,10 +1,10 @@
-"""Sites that fail, lie, hang, come late or leave: the round goes on without them, or ends with names and reasons."""
+"""Sites that fail, lie, hang or come late: the round goes on without them and names the reasons."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,44 +14,22 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client.app import app
-from protos.codec import EVALUATE, TRAIN, decode, encode, refusal, sha256
+from protos.codec import EVALUATE, TRAIN, decode, encode, refusal
 from protos.wire_pb2 import REASON_POLICY, Evaluation, Update
 from server.local_grid import LocalGrid
 from server.state import ServerState
-from socket_core.errors import FederationError
-from socket_core.release import pack_release
 from tests.server.builders import (
-    Bench,
+    BAD_NODE,
     Change,
     ChangingGrid,
-    RecordingGrid,
+    Edit,
     World,
+    edited,
     lost,
     same_state,
+    short_bench,
     silent,
-    tree,
 )
-
-BAD = 101
-"""Node of site-01, which misbehaves."""
-
-Edit = Callable[[Update, dict[str, Any]], RecordDict | None]
-
-
-def edited(edit: Edit) -> Change:
-    """An honest update, changed by ``edit``; its checksum fits again unless records come back."""
-
-    def change(_message: Message, reply: Message | None) -> Message | None:
-        assert reply is not None
-        update = decode(reply.content, Update)
-        arrays: dict[str, Any] = {k: a.numpy().copy() for k, a in reply.content.array_records["arrays"].items()}
-        records = edit(update, arrays)
-        if records is None:
-            update.delta_sha256 = sha256(arrays["delta"])
-            records = encode(update, arrays)
-        return Message(records, reply_to=_message)
-
-    return change
 
 
 def field(name: str, value: Any) -> Edit:
@@ -143,18 +121,13 @@ POOLED_LIES: list[tuple[str, Change]] = [
 ]
 
 
-def short(world: World, folder: Path, **changes: Any) -> Bench:
-    """A bench with a few seconds of work."""
-    return Bench(world, folder, federation__steps=1, data__scenes__target_train=24, data__scenes__ti=12, **changes)
-
-
 @pytest.fixture(scope="module")
 def without(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServerState]:
     """End states of runs in which the updates of site-01 are all lost, by bn_policy."""
     out = {}
     for policy in ("local", "pooled"):
-        bench = short(world, tmp_path_factory.mktemp("without"), federation__bn_policy=policy)
-        out[policy] = bench.run(ChangingGrid(bench.contexts(), {BAD: lost}))
+        bench = short_bench(world, tmp_path_factory.mktemp("without"), federation__bn_policy=policy)
+        out[policy] = bench.run(ChangingGrid(bench.contexts(), {BAD_NODE: lost}))
         assert [r["refused"] for r in bench.records()] == [{"site-01": "site_error: Flower error code 3"}] * 2
     return out
 
@@ -167,8 +140,8 @@ def without(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def test_a_bad_update_is_named_and_leaves_no_trace_in_the_model(
     world: World, tmp_path: Path, without: dict[str, ServerState], policy: str, reason: str, lie: Change
 ) -> None:
-    bench = short(world, tmp_path, federation__bn_policy=policy)
-    state = bench.run(ChangingGrid(bench.contexts(), {BAD: lie}))
+    bench = short_bench(world, tmp_path, federation__bn_policy=policy)
+    state = bench.run(ChangingGrid(bench.contexts(), {BAD_NODE: lie}))
     assert same_state(state, without[policy])
     for record in bench.records():
         assert record["sites"] == ["site-00", "site-02"]
@@ -184,13 +157,13 @@ def test_an_old_reply_sent_again_is_stale(world: World, tmp_path: Path) -> None:
         kept.append(reply.content)
         return Message(kept[0], reply_to=message)
 
-    bench = short(world, tmp_path)
-    bench.run(ChangingGrid(bench.contexts(), {BAD: replay}))
+    bench = short_bench(world, tmp_path)
+    bench.run(ChangingGrid(bench.contexts(), {BAD_NODE: replay}))
     assert [r["refused"] for r in bench.records()] == [{}, {"site-01": "stale_round: round 1, expected 2"}]
 
 
 def test_a_second_node_under_the_same_name_is_refused_and_leaves_no_trace(world: World, tmp_path: Path) -> None:
-    bench = short(world, tmp_path / "two")
+    bench = short_bench(world, tmp_path / "two")
     contexts = {**bench.contexts(), 900: bench.context(1, 900)}
     refused: list[Any] = []
 
@@ -200,7 +173,7 @@ def test_a_second_node_under_the_same_name_is_refused_and_leaves_no_trace(world:
 
     state = bench.run(LocalGrid(app, contexts), observe=observe)
     assert refused == ["duplicate_site"]
-    reference = short(world, tmp_path / "one")
+    reference = short_bench(world, tmp_path / "one")
     assert same_state(state, reference.run())
 
 
@@ -208,12 +181,12 @@ def test_a_site_that_raises_is_left_out_and_its_words_stay_at_home(
     world: World, tmp_path: Path, without: dict[str, ServerState]
 ) -> None:
     def raising(message: Message, context: Context) -> Message:
-        if context.node_id == BAD and message.metadata.message_type == TRAIN:
+        if context.node_id == BAD_NODE and message.metadata.message_type == TRAIN:
             app(message, context)
             raise RuntimeError("/home/anna/depth/0001.png")
         return app(message, context)
 
-    bench = short(world, tmp_path)
+    bench = short_bench(world, tmp_path)
     assert same_state(bench.run(LocalGrid(raising, bench.contexts())), without["local"])
     assert "site_error" in bench.records()[0]["refused"]["site-01"]
     assert "anna" not in (bench.job_home / "rounds.jsonl").read_text()
@@ -227,7 +200,7 @@ class SlowGrid(LocalGrid):
         self.seconds = seconds
 
     def delay(self, message: Message) -> float:
-        late = message.metadata.dst_node_id == BAD and message.metadata.message_type == TRAIN
+        late = message.metadata.dst_node_id == BAD_NODE and message.metadata.message_type == TRAIN
         return self.seconds if late else 0.0
 
 
@@ -235,11 +208,11 @@ class SlowGrid(LocalGrid):
 def test_a_site_that_does_not_answer_in_time_is_left_out(
     world: World, tmp_path: Path, without: dict[str, ServerState], kind: str
 ) -> None:
-    bench = short(world, tmp_path, federation__deadline_seconds=0.4)
+    bench = short_bench(world, tmp_path, federation__deadline_seconds=0.4)
     grids: dict[str, LocalGrid] = {
         "hangs": SlowGrid(bench.contexts(), 3600.0),
         "late": SlowGrid(bench.contexts(), 0.6),  # arrives while the next round runs
-        "dead": ChangingGrid(bench.contexts(), {BAD: silent}),
+        "dead": ChangingGrid(bench.contexts(), {BAD_NODE: silent}),
     }
     started = time.monotonic()
     assert same_state(bench.run(grids[kind]), without["local"])
@@ -254,125 +227,9 @@ def test_a_site_that_fails_once_is_back_in_the_next_round(world: World, tmp_path
         calls.append(1)
         return reply if len(calls) > 1 else lost(message, reply)
 
-    bench = short(world, tmp_path)
-    bench.run(ChangingGrid(bench.contexts(), {BAD: once}))
+    bench = short_bench(world, tmp_path)
+    bench.run(ChangingGrid(bench.contexts(), {BAD_NODE: once}))
     assert [len(r["sites"]) for r in bench.records()] == [2, 3]
-
-
-# --- below the quorum
-
-
-def _failing_from(round_: int) -> Change:
-    """A node whose updates are lost from a round on."""
-
-    def change(message: Message, reply: Message | None) -> Message | None:
-        assert reply is not None
-        return lost(message, reply) if decode(reply.content, Update).round >= round_ else reply
-
-    return change
-
-
-def test_below_the_quorum_it_stops_naming_sites_and_reasons_and_can_be_resumed(world: World, tmp_path: Path) -> None:
-    reference = short(world, tmp_path / "reference")
-    expected = reference.run()
-
-    bench = short(world, tmp_path / "broken")
-    grid = ChangingGrid(bench.contexts(), {BAD: _failing_from(2), 102: edited(_refusing_from_2)})
-    with pytest.raises(FederationError) as caught:
-        bench.run(grid)
-    text = str(caught.value)
-    assert "1 usable updates in round 2, the quorum is 2" in text
-    assert "site-01: site_error" in text
-    assert "site-02: refused: policy" in text
-    assert 'resume="yes"' in text
-    assert caught.value.where == "federation.quorum"
-    assert sorted(tree(bench.job_home / "checkpoints")) == ["round-00001.safetensors"]
-    assert [r["round"] for r in bench.records()] == [1]
-
-    assert same_state(bench.run(resume="yes"), expected)
-    assert [r["sites"] for r in bench.records()] == [r["sites"] for r in reference.records()]
-
-
-def _refusing_from_2(update: Update, _arrays: dict[str, Any]) -> RecordDict | None:
-    return refusal("site-02", REASON_POLICY) if update.round >= 2 else None
-
-
-def test_the_quorum_may_be_missed_in_the_first_round(world: World, tmp_path: Path) -> None:
-    bench = short(world, tmp_path)
-    with pytest.raises(FederationError, match="0 usable updates in round 1"):
-        bench.run(ChangingGrid(bench.contexts(), dict.fromkeys(bench.contexts(), lost)))
-    assert tree(bench.job_home) == {"rounds.jsonl": b""}
-    bench.run(resume="yes")
-    assert len(bench.records()) == 2
-
-
-def test_sites_that_did_not_enrol_are_among_the_reasons(world: World, tmp_path: Path) -> None:
-    bench = short(world, tmp_path)
-
-    def refuses(message: Message, _reply: Message | None) -> Message | None:
-        return Message(refusal("", REASON_POLICY), reply_to=message)
-
-    grid = ChangingGrid(bench.contexts(), {BAD: refuses, 102: lost}, types=("query.enrol",))
-    with pytest.raises(FederationError, match=r"node 101 did not enrol: policy; node 102 did not enrol: site_error"):
-        bench.run(grid)
-
-
-# --- coming and going
-
-
-class ChangingNodes(RecordingGrid):
-    """Nodes come and go with the rounds; a message to one that is gone gets no id, as in Flower."""
-
-    def __init__(self, contexts: dict[int, Context], nodes: Callable[[int], list[int]]) -> None:
-        super().__init__(app, contexts)
-        self.round, self.nodes = 1, nodes
-
-    def get_node_ids(self) -> list[int]:
-        return self.nodes(self.round)
-
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        out: list[str] = []
-        for message in messages:
-            out += super().push_messages([message]) if message.metadata.dst_node_id in self.get_node_ids() else [""]
-        return out
-
-    def observe(self, step: str, facts: dict[str, Any]) -> None:
-        """Counts rounds."""
-        if step == "round closed":
-            self.round = facts["round"] + 1
-
-
-def test_a_site_that_joins_later_gets_the_release_then_and_takes_part(world: World, tmp_path: Path) -> None:
-    bench = short(world, tmp_path, federation__sites=2, federation__rounds=3)
-    size = sum(len(data) for data in pack_release(bench.release_folder).values())
-    grid = ChangingNodes(bench.contexts(), lambda round_: [100, 101, 102] if round_ > 1 else [100, 101])
-    bench.run(grid, observe=grid.observe)
-    records = bench.records()
-    assert [r["sites"] for r in records] == [
-        ["site-00", "site-01"],
-        ["site-00", "site-01", "site-02"],
-        ["site-00", "site-01", "site-02"],
-    ]
-    assert [r["release_bytes"] for r in records] == [2 * size, size, 0]
-    assert [m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "query.release"] == [100, 101, 102]
-
-
-def test_a_site_that_leaves_for_good_is_not_waited_for(world: World, tmp_path: Path) -> None:
-    bench = short(world, tmp_path, federation__rounds=3, federation__deadline_seconds=60.0)
-    grid = ChangingNodes(bench.contexts(), lambda round_: [100, 102] if round_ > 1 else [100, 101, 102])
-    started = time.monotonic()
-    bench.run(grid, observe=grid.observe)
-    assert time.monotonic() - started < 30
-    records = bench.records()
-    assert [r["sites"] for r in records] == [["site-00", "site-01", "site-02"], *[["site-00", "site-02"]] * 2]
-    assert [r["absent"] for r in records] == [[], ["site-01"], ["site-01"]]
-
-
-def test_a_site_that_was_away_for_a_round_goes_on_from_its_own_batchnorm(world: World, tmp_path: Path) -> None:
-    bench = short(world, tmp_path, federation__rounds=3)
-    grid = ChangingNodes(bench.contexts(), lambda round_: [100, 102] if round_ == 2 else [100, 101, 102])
-    bench.run(grid, observe=grid.observe)
-    assert [len(r["sites"]) for r in bench.records()] == [3, 2, 3]
 
 
 # --- evaluation never stops a run
@@ -393,8 +250,8 @@ def test_strange_confusion_counts_do_not_stop_a_run(
         answer.transductive[:] = counts
         return Message(encode(answer), reply_to=message)
 
-    bench = short(world, tmp_path, federation__rounds=1)
-    bench.run(ChangingGrid(bench.contexts(), {BAD: claims}, types=(EVALUATE,)))
+    bench = short_bench(world, tmp_path, federation__rounds=1)
+    bench.run(ChangingGrid(bench.contexts(), {BAD_NODE: claims}, types=(EVALUATE,)))
     [record] = bench.records()
     assert {"site-00", "site-02"} <= set(record["held_out"]["by_site"])
     json.dumps(record, allow_nan=False)
