@@ -225,7 +225,6 @@ def test_a_sound_request_is_answered_with_an_update(bench: Bench) -> None:
         ({"methods": ("shot",)}, 1, {}),
         ({"bn_policies": ("source",)}, 1, {}),
         ({"max_rounds": 1}, 1, {"rounds": 2}),
-        ({"max_rounds": 1}, 1, {"rounds": 1, "round": 2}),
         ({"max_steps": 1}, 2, {}),
     ],
 )
@@ -242,6 +241,19 @@ def test_what_the_policy_forbids_is_refused_whatever_the_request_says(
     monkeypatch.setattr("client.site.SIMULATION", SitePolicy(**limits))
     request = round_request(bench, experiment_json=_experiment_json(bench, federation__steps=steps), **fields)
     assert reason_of(call(request, kind, bench.context(0, 1))) == REASON_POLICY
+
+
+@pytest.mark.parametrize(("round_", "rounds"), [(0, 2), (3, 2), (1, 0)])
+def test_a_round_outside_its_job_is_malformed(bench: Bench, round_: int, rounds: int) -> None:
+    give_release(bench)
+    request = round_request(bench, round=round_, rounds=rounds)
+    assert reason_of(call(request, TRAIN, bench.context(0, 1))) == REASON_MALFORMED
+
+
+def test_a_site_of_another_modality_declines(bench: Bench) -> None:
+    give_release(bench)
+    request = round_request(bench, experiment_json=_experiment_json(bench, data__modality="nir"))
+    assert reason_of(call(request, TRAIN, bench.context(0, 1))) == REASON_POLICY
 
 
 # --- releases

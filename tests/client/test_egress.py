@@ -13,8 +13,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from google.protobuf.message import Message as Payload
 
 from client.app import app
-from client.egress import declared, seal
+from client.egress import Gate, declared_arrays, seal
 from protos.codec import decode, encode, kind_of, refusal
+from protos.release_pb2 import TensorSpec
 from protos.wire_pb2 import (
     REASON_DATA,
     Enrolment,
@@ -67,8 +68,8 @@ def captured(request: pytest.FixtureRequest, world: World, tmp_path_factory: pyt
 def test_the_records_of_all_messages_are_those_declared(captured: Captured) -> None:
     assert {k: len(v) for k, v in captured.by_kind.items()} == {"Enrolment": 6, "Update": 6, "Evaluation": 6}
     for records in captured.sent:
-        kind = kind_of(records)
-        arrays = declared(kind, pooled=captured.policy == "pooled")
+        pooled = {"bn_mean", "bn_var"} if captured.policy == "pooled" else set()
+        arrays = {"delta"} | pooled if kind_of(records) == "Update" else set()
         assert set(records.keys()) == ({"wire", "arrays"} if arrays else {"wire"})
         assert set(records.config_records["wire"].keys()) == {"kind", "payload"}
         assert not records.metric_records
@@ -159,7 +160,7 @@ def test_the_journal_lists_all_that_left_with_checksums_and_without_values(captu
     )
     assert sorted((name, a["sha256"]) for line in lines for name, a in line["arrays"].items()) == sent
     for line in lines:
-        assert set(line) == {"time", "kind", "bytes", "arrays"}
+        assert set(line) == {"time", "kind", "experiment", "round", "bytes", "payload_sha256", "arrays"}
         assert all(set(array) == {"dtype", "shape", "sha256"} for array in line["arrays"].values())
 
 
@@ -183,17 +184,30 @@ def test_the_statistics_of_a_pooled_job_are_those_sent(world: World, tmp_path: P
 # --- the gate itself
 
 DELTA = np.zeros(3, np.float32)
+SPEC = TensorSpec(key="w", dtype="float32", shape=[3])
+
+
+def _gate(folder: Path, **allowed: bool) -> Gate:
+    return Gate("north", folder / "site" / "egress.jsonl", **allowed)
+
+
+def _update(**changes: Any) -> Update:
+    return Update(**{"site": "north", "tensors": [SPEC], **changes})
 
 
 def test_what_is_declared_passes_and_is_written_down(tmp_path: Path) -> None:
-    journal = tmp_path / "site" / "egress.jsonl"
-    records = encode(Update(site="north"), {"delta": DELTA})
-    assert seal(records, journal) is records
-    [line] = [json.loads(text) for text in journal.read_text().splitlines()]
+    gate = _gate(tmp_path)
+    records = encode(_update(experiment="job", round=3), {"delta": DELTA})
+    assert seal(records, gate) is records
+    [line] = [json.loads(text) for text in gate.journal.read_text().splitlines()]
     digest = hashlib.sha256(records.array_records["arrays"]["delta"].data).hexdigest()
     assert line["arrays"] == {"delta": {"dtype": "float32", "shape": [3], "sha256": digest}}
-    seal(refusal("north", REASON_DATA), journal)
-    assert [json.loads(text)["kind"] for text in journal.read_text().splitlines()] == ["Update", "Refusal"]
+    payload = records.config_records["wire"]["payload"]
+    assert isinstance(payload, bytes)
+    assert line["payload_sha256"] == hashlib.sha256(payload).hexdigest()
+    assert (line["experiment"], line["round"]) == ("job", 3)
+    seal(refusal("north", REASON_DATA), gate)
+    assert [json.loads(text)["kind"] for text in gate.journal.read_text().splitlines()] == ["Update", "Refusal"]
 
 
 def _with(records: RecordDict, **more: Any) -> RecordDict:
@@ -203,23 +217,33 @@ def _with(records: RecordDict, **more: Any) -> RecordDict:
 
 
 def _wire(**more: Any) -> RecordDict:
-    records = encode(Update(), {"delta": DELTA})
+    records = encode(_update(), {"delta": DELTA})
     records["wire"] = ConfigRecord({**records.config_records["wire"], **more})
     return records
 
 
+STATISTICS = {"delta": DELTA, "bn_mean": DELTA, "bn_var": DELTA}
+UNKNOWN_FIELD = b"\xfa\x07\x03abc"  # field 127, three bytes
+
 REFUSED: dict[str, RecordDict] = {
-    "undeclared array": encode(Update(), {"delta": DELTA, "images": DELTA}),
-    "statistics under local": encode(Update(), {"delta": DELTA, "bn_mean": DELTA, "bn_var": DELTA}),
-    "array in an enrolment": encode(Enrolment(), {"delta": DELTA}),
-    "array in an evaluation": encode(Evaluation(), {"delta": DELTA}),
-    "array in a refusal": _with(refusal("n", REASON_DATA), arrays=ArrayRecord([DELTA])),
-    "extra arrays": _with(encode(Update(), {"delta": DELTA}), more=ArrayRecord([DELTA])),
-    "extra metrics": _with(encode(Update(), {"delta": DELTA}), losses=MetricRecord({"pl": 0.5})),
-    "extra config": _with(encode(Update(), {"delta": DELTA}), config=ConfigRecord({"path": "/home"})),
-    "metrics in place of arrays": _with(encode(Enrolment()), arrays=MetricRecord({"loss": 0.5})),
-    "config in place of arrays": _with(encode(Enrolment()), arrays=ConfigRecord({"path": "/home"})),
+    "undeclared array": encode(_update(), {"delta": DELTA, "images": DELTA}),
+    "statistics under local": encode(_update(batchnorm=[SPEC]), STATISTICS),
+    "array in an enrolment": encode(Enrolment(site="north"), {"delta": DELTA}),
+    "array in an evaluation": encode(Evaluation(site="north"), {"delta": DELTA}),
+    "array in a refusal": _with(refusal("north", REASON_DATA), arrays=ArrayRecord([DELTA])),
+    "extra arrays": _with(encode(_update(), {"delta": DELTA}), more=ArrayRecord([DELTA])),
+    "extra metrics": _with(encode(_update(), {"delta": DELTA}), losses=MetricRecord({"pl": 0.5})),
+    "extra config": _with(encode(_update(), {"delta": DELTA}), config=ConfigRecord({"path": "/home"})),
+    "metrics in place of arrays": _with(encode(Enrolment(site="north")), arrays=MetricRecord({"loss": 0.5})),
+    "config in place of arrays": _with(encode(Enrolment(site="north")), arrays=ConfigRecord({"path": "/home"})),
     "extra wire key": _wire(path="/home/anna"),
+    "longer than its tensors": encode(_update(), {"delta": np.zeros(4, np.float32)}),
+    "another shape": encode(_update(), {"delta": DELTA[None]}),
+    "another type": encode(_update(), {"delta": np.zeros(3, np.uint8)}),
+    "another name": encode(_update(site="south"), {"delta": DELTA}),
+    "counts of a deployed site": encode(Evaluation(site="north", held_out=[1, 0, 0, 1])),
+    "an unknown field": _wire(payload=_update(schema_version=1).SerializeToString() + UNKNOWN_FIELD),
+    "no protobuf": _wire(payload=b"\xff\xff"),
     "a request": encode(RoundRequest()),
     "an enrolment request": encode(EnrolRequest()),
     "a release": encode(ReleaseFiles()),
@@ -230,23 +254,25 @@ REFUSED: dict[str, RecordDict] = {
 
 @pytest.mark.parametrize("records", REFUSED.values(), ids=REFUSED.keys())
 def test_whatever_else_is_refused_before_it_is_written_down(tmp_path: Path, records: RecordDict) -> None:
-    journal = tmp_path / "egress.jsonl"
+    gate = _gate(tmp_path)
     with pytest.raises(PolicyError) as caught:
-        seal(records, journal)
+        seal(records, gate)
     assert caught.value.where == "egress"
-    assert not journal.exists()
+    assert not gate.journal.exists()
 
 
-@pytest.mark.parametrize("kind", ["Enrolment", "Evaluation", "Refusal"])
-def test_pooled_statistics_may_leave_in_updates_only(kind: str) -> None:
-    assert declared("Update", pooled=True) == {"delta", "bn_mean", "bn_var"}
-    assert declared(kind, pooled=True) == set()
+def test_statistics_and_counts_leave_only_through_a_gate_that_is_open_for_them(tmp_path: Path) -> None:
+    gate = _gate(tmp_path, statistics=True, confusion=True)
+    seal(encode(_update(batchnorm=[SPEC]), STATISTICS), gate)
+    seal(encode(Evaluation(site="north", held_out=[1, 0, 0, 1])), gate)
+    assert declared_arrays(_update(batchnorm=[SPEC]), gate) == {"delta": 3, "bn_mean": 3, "bn_var": 3}
+    assert declared_arrays(Evaluation(), gate) == {}
 
 
 def test_when_the_journal_cannot_be_written_nothing_leaves(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        seal(encode(Update(), {"delta": DELTA}), tmp_path / "file" / "egress.jsonl")
+    (tmp_path / "site").write_text("")
+    with pytest.raises(OSError, match="site"):
+        seal(encode(_update(), {"delta": DELTA}), _gate(tmp_path))
 
 
 def test_refusals_are_in_the_journal_too(world: World, tmp_path: Path) -> None:

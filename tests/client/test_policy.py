@@ -39,9 +39,8 @@ def test_limits_are_inclusive() -> None:
     check(SitePolicy(max_rounds=3, max_steps=10), experiment_with(federation__steps=10), 3)
 
 
-def test_by_default_no_statistics_and_no_counts_leave() -> None:
+def test_by_default_no_statistics_leave() -> None:
     assert "pooled" not in SitePolicy().bn_policies
-    assert not SitePolicy().send_confusion
     assert "oracle" not in SitePolicy().methods
 
 

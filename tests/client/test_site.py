@@ -11,6 +11,7 @@ from flwr.app import Context, RecordDict
 from PIL import Image
 
 from client.app import app
+from client.egress import Gate
 from client.site import open_deployed, open_site, read_site_file
 from client.store import SiteStore
 from server.local_grid import LocalGrid
@@ -39,8 +40,23 @@ def test_a_site_is_what_its_file_says(deployed: Deployment) -> None:
     assert (len(holdings.data.tr), len(holdings.data.ti)) == (8, 6)
     assert holdings.reporting is None
     assert holdings.transductive is None
-    assert site.journal == deployed.folder / "home" / "egress.jsonl"
-    assert not site.policy.send_confusion
+    assert site.gate == Gate("north-roof", deployed.folder / "home" / "egress.jsonl", statistics=False, confusion=False)
+    assert not site.simulated
+    assert (deployed.folder / "home").stat().st_mode & 0o077 == 0
+
+
+def test_a_relative_path_is_refused(deployed: Deployment) -> None:
+    deployed.raw["tr"] = "images"
+    deployed.write()
+    with pytest.raises(ConfigError, match="'tr': expected an absolute path, found 'images'"):
+        open_deployed(deployed.path)
+
+
+def test_an_unknown_key_is_answered_with_the_nearest_known_one(deployed: Deployment) -> None:
+    deployed.raw["owner_kay"] = "x"
+    deployed.write()
+    with pytest.raises(ConfigError, match="did you mean 'owner_key'"):
+        open_deployed(deployed.path)
 
 
 def test_images_are_resized_to_the_experiment(deployed: Deployment) -> None:

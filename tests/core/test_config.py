@@ -193,3 +193,25 @@ def test_json_from_elsewhere_is_checked(text: str, message: str) -> None:
 def test_experiments_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         setattr(Experiment(), "seed", 1)  # noqa: B010 (plain assignment does not pass the type checker)
+
+
+def test_a_relative_data_root_is_found_from_the_file_and_not_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "e.yaml").write_text("data: {kind: folder, root: ../images, classes: [a, b]}")
+    monkeypatch.chdir(tmp_path)
+    assert load_experiment(Path("experiments/e.yaml")).data.root == str(tmp_path / "images")
+
+
+def test_a_quorum_that_cannot_be_reached_is_refused() -> None:
+    with pytest.raises(ConfigError, match="quorum 9 is more than sites 4"):
+        parse_experiment({"federation": {"sites": 4, "quorum": 9}}, where="test")
+
+
+def test_waiting_and_testing_may_change_between_a_run_and_its_resumption() -> None:
+    base = parse_experiment({}, where="test").digest()
+    operational = {"device": "cpu", "federation": {"quorum": 1, "deadline_seconds": 5.0, "evaluate_every": 0}}
+    assert parse_experiment(operational, where="test").digest() == base
+    assert parse_experiment({"federation": {"rounds": 6}}, where="test").digest() != base

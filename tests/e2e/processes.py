@@ -8,15 +8,19 @@ from pathlib import Path
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of running processes that name ``folder``, this one left out."""
+    """Command lines of running processes that name ``folder`` there or in their environment, this one left out.
+
+    Ray's processes are no children of ours and name other folders, but inherit FLWR_HOME.
+    """
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            text = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            environment = (entry / "environ").read_bytes().decode(errors="replace")
         except OSError:
             continue
-        if str(folder) in text and int(entry.name) != os.getpid():
-            found.append(text)
+        if str(folder) in command + environment and int(entry.name) != os.getpid():
+            found.append(command)
     return found
 
 

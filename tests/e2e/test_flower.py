@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from server.app import job_folder
@@ -20,20 +22,31 @@ from server.federate import FlowerFederator, LocalFederator
 from server.journal import Journal
 from server.progress import Display
 from server.simulation import QUIET, simulation_link
-from socket_core.config import Experiment
+from socket_core.config import Experiment, load_experiment
 from socket_core.errors import FederationError
 from socket_core.exchange import Flat
 from socket_core.keys import load_public_key
 from socket_core.release import read_info
 from socket_core.run_config import APP
 from tests.e2e.processes import processes_of
-from tests.server.builders import experiment_with
+from tests.server.builders import experiment_with, raw_with
 
 
 def quiet_display() -> Display:
     display = Display(quiet=True)
     display.console = Console(quiet=True)
     return display
+
+
+def png_folder(root: Path) -> None:
+    """RGB-depth pairs in the common layout: two classes of the task, one beside it."""
+    rng = np.random.default_rng(0)
+    for split, name in itertools.product(("train", "test"), ("cat", "dog", "tree")):
+        for modality, shape in (("rgb", (48, 48, 3)), ("depth", (48, 48))):
+            folder = root / split / modality / name
+            folder.mkdir(parents=True)
+            for i in range(12):
+                Image.fromarray(rng.integers(0, 255, shape, dtype=np.uint8)).save(folder / f"{i:02d}.png")
 
 
 def plan_in(home: Path, cache: Path) -> Plan:
@@ -67,6 +80,18 @@ def test_a_real_flower_run_gives_the_parameters_of_the_run_in_process_and_leaves
     assert federated.bytes_up == expected.bytes_up > 0
     assert Journal(job_folder(flower.home, experiment) / "rounds.jsonl").rounds() == 2
     assert processes_of(flower.home) == []
+
+
+@pytest.mark.flwr
+def test_a_folder_of_images_named_relative_to_its_experiment_is_found_by_the_sites(tmp_path: Path) -> None:
+    png_folder(tmp_path / "images")
+    raw = raw_with(federation__sites=2, federation__rounds=1)
+    raw["data"] = {"kind": "folder", "root": "images", "classes": ["cat", "dog"], "size": 48}
+    config = tmp_path / "e.yaml"
+    config.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    plan = Plan(load_experiment(config), ("shot",), (0,), tmp_path / "home", tmp_path / "cache", 1, True)
+    rows = compare(plan, FlowerFederator(), quiet_display())
+    assert {row.mode for row in rows} == {"local", "federated", "centralised"}
 
 
 @pytest.mark.flwr

@@ -1,0 +1,58 @@
+"""Kept results belong to the very settings, images and source model that they were made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server.cells import Cell, basis_of, claim_folder, fingerprint, visits_per_step
+from socket_core.data.catalogue import split_task
+from socket_core.data.types import Images
+from tests.server.builders import World, experiment_with
+
+
+def test_the_basis_changes_with_one_pixel_one_label_and_the_release(world: World) -> None:
+    task = world.task()
+    base = basis_of(task, "release")
+    assert basis_of(world.task(), "release") == base
+    pixels = task.ti.target.pixels.astype(np.uint16)
+    pixels[0, 0, 0] += 1
+    pairs = dataclasses.replace(task.ti, target=Images(pixels, task.ti.target.full_scale))
+    labels = np.array(task.target_test.labels)
+    labels[0] = (labels[0] + 1) % 8
+    held_out = dataclasses.replace(task.target_test, labels=labels)
+    others = {
+        basis_of(dataclasses.replace(task, ti=pairs), "release"),
+        basis_of(dataclasses.replace(task, target_test=held_out), "release"),
+        basis_of(task, "another"),
+    }
+    assert len(others | {base}) == 4
+
+
+def test_a_cell_is_told_by_what_decides_it_and_not_by_how_long_to_wait() -> None:
+    cell = Cell(experiment_with(), "local")
+    same = Cell(experiment_with(federation__deadline_seconds=1.0, federation__quorum=1), "local")
+    assert fingerprint(cell, "b") == fingerprint(same, "b")
+    for other in (Cell(experiment_with(method__lr=0.5), "local"), Cell(experiment_with(), "centralised")):
+        assert fingerprint(other, "b") != fingerprint(cell, "b")
+    assert fingerprint(cell, "c") != fingerprint(cell, "b")
+
+
+def test_a_folder_of_another_basis_is_emptied_and_ones_own_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    claim_folder(folder, "one")
+    (folder / "rounds.jsonl").write_text("{}")
+    claim_folder(folder, "one")
+    assert (folder / "rounds.jsonl").exists()
+    claim_folder(folder, "two")
+    assert [path.name for path in folder.iterdir()] == ["basis"]
+
+
+@pytest.mark.parametrize(("method", "expected"), [("shot", 4), ("socket", 8), ("adabn", 4)])
+def test_images_seen_by_a_step_count_pairs_only_where_they_are_used(world: World, method: str, expected: int) -> None:
+    experiment = experiment_with(method__name=method)
+    share = split_task(world.task(), experiment, 3)[0]
+    assert visits_per_step(experiment, share) == expected
