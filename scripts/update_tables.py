@@ -37,7 +37,7 @@ def _footing(rows: Sequence[Row], facts: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items() if name != "socket-fl")
     return (
         f"`{facts['command']}`; seeds {', '.join(map(str, seeds))}; {facts['cpus']} cores, {facts['device']}; "
-        f"{packages}; {facts['seconds'] / 60:.1f} minutes."
+        f"{packages}."
     )
 
 

@@ -36,11 +36,6 @@ class Cell:
     experiment: Experiment
     mode: Mode
 
-    @property
-    def label(self) -> str:
-        """For progress displays."""
-        return f"{self.experiment.method.name}, {self.mode}, seed {self.experiment.seed}"
-
     def path(self, home: Path) -> Path:
         """Where its row is kept."""
         return home / "cells" / f"{self.experiment.method.name}-{self.mode}-seed{self.experiment.seed}.json"

@@ -123,5 +123,5 @@ def require_confirmation(confirmed: bool, folder: Path) -> None:
             "a release publishes BatchNorm statistics of the private source images, which make it easier to "
             "invert the model and to reconstruct such images",
             where=str(folder),
-            remedy="if the owner of the data accepts that, run socket-owner train --confirm-batchnorm-statistics",
+            remedy="if the owner of the data accepts that, pass --confirm-batchnorm-statistics to socket-owner",
         )
