@@ -26,7 +26,7 @@ from socket_core.data.types import TransferTask
 from socket_core.errors import FederationError
 from socket_core.evaluation import Confusion, scores
 from socket_core.files import write_atomically
-from socket_core.methods import METHODS, rounds_of
+from socket_core.methods import METHODS, needs_pairs, rounds_of
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,9 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
 
 def visits_per_step(experiment: Experiment, share: Share) -> int:
     """Images that one gradient step of a site sees."""
-    batch, method = experiment.method.batch, METHODS[experiment.method.name]
-    return min(batch, len(share.data.tr)) + (min(batch, len(share.data.ti)) if method.uses_ti else 0)
+    batch = experiment.method.batch
+    pairs = min(batch, len(share.data.ti)) if needs_pairs(experiment.method) else 0
+    return min(batch, len(share.data.tr)) + pairs
 
 
 def claim_folder(folder: Path, mark: str) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from server.results import Mode, Row
 from socket_core.config import Experiment, MethodName
 from socket_core.data.catalogue import load_task, split_task
 from socket_core.keys import load_public_key
-from socket_core.methods import METHODS
+from socket_core.methods import METHODS, needs_pairs
 from socket_core.release import read_info
 
 
@@ -111,9 +112,11 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
     if rows:
         display.say(f"seed {seed}: {len(rows)} of {len(cells)} results are kept from an earlier run and used again")
     missing = [cell for cell in cells if cell not in rows]
-    for cell, parts in _arms(plan, [c for c in missing if c.mode != "federated"], release, display):
-        rows[cell] = row_of_arms(cell, parts)
-        keep_row(cell, plan.home, basis, rows[cell])
+    # Closed at once if anything in the body fails: a generator left to the garbage collector keeps its workers.
+    with closing(_arms(plan, [c for c in missing if c.mode != "federated"], release, display)) as arms:
+        for cell, parts in arms:
+            rows[cell] = row_of_arms(cell, parts)
+            keep_row(cell, plan.home, basis, rows[cell])
     federated = [c for c in missing if c.mode == "federated"]
     if federated:
         for cell in federated:
@@ -128,7 +131,9 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
     return [rows[cell] for cell in cells]
 
 
-def _arms(plan: Plan, cells: Sequence[Cell], release: Path, display: Display) -> Iterator[tuple[Cell, list[ArmResult]]]:
+def _arms(
+    plan: Plan, cells: Sequence[Cell], release: Path, display: Display
+) -> Generator[tuple[Cell, list[ArmResult]], None, None]:
     """Runs arms in worker processes, the longest first, and yields each cell once all its parts are there."""
     places: dict[Cell, list[int | None]] = {
         c: list(range(plan.experiment.federation.sites)) if c.mode == "local" else [None] for c in cells
@@ -136,30 +141,36 @@ def _arms(plan: Plan, cells: Sequence[Cell], release: Path, display: Display) ->
     jobs = [(c, site) for c in cells for site in places[c]]
     if not jobs:
         return
-    jobs.sort(key=lambda job: (job[1] is not None, not METHODS[job[0].experiment.method.name].uses_ti))
+    jobs.sort(key=lambda job: (job[1] is not None, not needs_pairs(job[0].experiment.method)))
     parts: dict[Cell, dict[int | None, ArmResult]] = {c: {} for c in cells}
     key = plan.home / "keys" / "owner.pub.pem"
-    with (
-        display.task("local and centralised") as progress,
-        ProcessPoolExecutor(plan.workers, multiprocessing.get_context("spawn"), _leave_interrupts_to_parent) as pool,
-    ):
+    with display.task("local and centralised") as progress, _workers(plan.workers) as pool:
         waiting = {
             pool.submit(run_arm, Arm(cell.experiment, site, release, key, plan.cache)): (cell, site)
             for cell, site in jobs
         }
         progress(0, len(jobs))
-        try:
-            for done, future in enumerate(as_completed(waiting), start=1):
-                cell, site = waiting[future]
-                parts[cell][site] = future.result()
-                progress(done, len(jobs))
-                if len(parts[cell]) == len(places[cell]):
-                    yield cell, [parts[cell][place] for place in places[cell]]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.terminate()  # an arm may run for minutes, and its result has nobody to go to
-            raise
+        for done, future in enumerate(as_completed(waiting), start=1):
+            cell, site = waiting[future]
+            parts[cell][site] = future.result()
+            progress(done, len(jobs))
+            if len(parts[cell]) == len(places[cell]):
+                yield cell, [parts[cell][place] for place in places[cell]]
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes that end at once if the body does not end well."""
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _leave_interrupts_to_parent)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()  # an arm may run for minutes, and its result has nobody to go to
+        raise
+    finally:
+        pool.shutdown()
 
 
 def _leave_interrupts_to_parent() -> None:

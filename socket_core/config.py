@@ -23,7 +23,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, no unknown keys, no silent conversion of text to numbers."""
+    """Base of all sections: immutable, no unknown keys, no NaN or infinity."""
 
     # Infinity and NaN would become null in JSON, and the sites would refuse the experiment.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -18,7 +18,7 @@ from socket_core.data.augment import identity, join
 from socket_core.data.loader import IndexStream, Loader, Preprocessing
 from socket_core.data.types import Index, Pairs, SiteData
 from socket_core.errors import MethodError
-from socket_core.methods import Method, build_method, rounds_of
+from socket_core.methods import Method, build_method, needs_pairs, rounds_of
 from socket_core.methods.base import TiBatch, TrBatch
 from socket_core.methods.oracle import Oracle
 from socket_core.models import Network
@@ -115,7 +115,7 @@ def adapt(
     if not method.trains:
         return AdaptReport()
     seeds = (experiment.seed, segment.site, segment.round)
-    ti = _TiFeatures(data.ti, method, experiment, segment, device) if method.uses_ti else None
+    ti = _TiFeatures(data.ti, method, experiment, segment, device) if needs_pairs(experiment.method) else None
     return _train(method, tr, ti, experiment, segment, np.random.default_rng(derive_seed(*seeds, "draws")), on_step)
 
 
@@ -163,7 +163,7 @@ def _check_data(method: Method, data: SiteData, labels: Index | None) -> None:
         )
     if labels is not None and len(labels) != len(data.tr):
         raise MethodError(f"{len(data.tr)} task-relevant images but {len(labels)} labels", where=method.name)
-    if method.uses_ti and len(data.ti) < 2:
+    if needs_pairs(method.cfg) and len(data.ti) < 2:
         raise MethodError(
             f"needs at least 2 task-irrelevant pairs for BatchNorm, found {len(data.ti)}",
             where=method.name,

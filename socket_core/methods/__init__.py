@@ -18,9 +18,14 @@ def build_method(cfg: MethodConfig, bn_policy: BnPolicy) -> Method:
     return METHODS[cfg.name](cfg, bn_policy)
 
 
+def needs_pairs(cfg: MethodConfig) -> bool:
+    """Whether a job looks at TI pairs at all: with weight 0 it runs at a site that has none."""
+    return METHODS[cfg.name].uses_ti and cfg.weights.ti > 0
+
+
 def rounds_of(experiment: Experiment) -> int:
     """Rounds of a job: one for a method that takes no gradient step, since more would change nothing."""
     return experiment.federation.rounds if METHODS[experiment.method.name].trains else 1
 
 
-__all__ = ["METHODS", "Method", "build_method", "rounds_of"]
+__all__ = ["METHODS", "Method", "build_method", "needs_pairs", "rounds_of"]

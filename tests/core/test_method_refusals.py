@@ -19,6 +19,7 @@ from tests.core.builders import (
     METHOD_NAMES,
     ONE_ROUND,
     adapt_by,
+    adapt_tiny,
     changed,
     configured,
     experiment,
@@ -145,3 +146,8 @@ def test_a_method_that_does_not_train_has_no_step() -> None:
     method, _, _ = configured(MethodConfig(name="adabn"))
     with pytest.raises(MethodError, match="does not train"):
         method.step(tr_batch(), None)
+
+
+def test_socket_with_the_ti_term_off_runs_without_pairs() -> None:
+    _, report = adapt_tiny(data=site_data(pairs=0), method__name="socket", method__weights__ti=0.0)
+    assert set(report.losses) == {"im", "pl", "bn"}

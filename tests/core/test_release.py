@@ -25,7 +25,7 @@ def test_round_trip(good: Path, network: Any) -> None:
     expected = {key: value for key, value in ARGS.items() if key != "confirm_batchnorm"}
     found = dataclasses.asdict(release.info)
     digest = hashlib.sha256((good / MANIFEST).read_bytes()).hexdigest()
-    assert found == {**expected, "owner_statement": OWNER_STATEMENT, "digest": digest}
+    assert found == {**expected, "owner_statement": OWNER_STATEMENT, "digest": digest, "settings_digest": ""}
     assert release.state.keys() == network.state_dict().keys()
     for key, value in network.state_dict().items():
         assert torch.equal(release.state[key], value)

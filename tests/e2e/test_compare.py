@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from server.progress import Display
 from server.results import read_results
 from socket_core.errors import ConfigError, ReleaseError
 from tests.client.builders import Deployment
+from tests.e2e.processes import gone
 from tests.server.builders import experiment_with, raw_with
 
 QUIET = Display(quiet=True)
@@ -88,6 +90,21 @@ def test_a_changed_experiment_takes_no_old_cell(finished: Plan, tmp_path: Path) 
     changed = Plan(experiment_with(method__lr=0.01), ("shot",), (0,), finished.home, finished.cache, workers=1)
     cell = changed.cells(0)[0]
     assert kept_row(cell, changed.home, "any") is None
+
+
+def test_a_failure_while_a_row_is_kept_ends_the_workers(
+    finished: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    long = experiment_with(federation__steps=100_000, federation__rounds=1)
+    plan = Plan(long, ("adabn", "shot"), (0,), tmp_path / "home", finished.cache, workers=2)
+    monkeypatch.setattr(compare_module, "keep_row", fails)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        compare(plan, LocalFederator(), QUIET)
+    assert caught.tb is not None  # the traceback is still held, and the workers are gone all the same
+    assert gone([child.pid for child in multiprocessing.active_children() if child.pid is not None], 10)
 
 
 def test_one_site_alone_is_the_centralised_arm_when_it_holds_everything(finished: Plan) -> None:

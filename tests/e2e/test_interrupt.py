@@ -27,6 +27,14 @@ def test_a_stopped_comparison_leaves_no_process_and_goes_on(tmp_path: Path, sign
     config, home = tmp_path / "e.yaml", tmp_path / "home"
     config.write_text(yaml.safe_dump(raw_with(federation__steps=100_000, federation__rounds=1)))
     process = start(config, home)
+    try:
+        stop_and_go_on(process, config, home, sign)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def stop_and_go_on(process: subprocess.Popen[str], config: Path, home: Path, sign: signal.Signals) -> None:
     end = time.monotonic() + 90
     while not (list(home.glob("cells/adabn-*.json")) and len(children_of(process.pid)) >= 2):
         assert time.monotonic() < end, "no cell was finished"
