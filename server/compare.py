@@ -7,7 +7,9 @@ processes, federations run through Flower. Whatever an earlier call finished is 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -161,7 +163,7 @@ def _arms(
 @contextmanager
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes that end at once if the body does not end well."""
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _leave_interrupts_to_parent)
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _live_and_die_with_parent)
     try:
         yield pool
     except BaseException:
@@ -173,9 +175,16 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown()
 
 
-def _leave_interrupts_to_parent() -> None:
-    """Ctrl-C reaches the whole process group; only the parent says what becomes of it."""
+def _live_and_die_with_parent() -> None:
+    """Ctrl-C reaches the whole process group, but only the parent says what becomes of it; if it is killed, we end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _source_accuracy(plan: Plan, experiment: Experiment, release: Path, rows: dict[Cell, Row]) -> float:
