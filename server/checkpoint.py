@@ -87,7 +87,11 @@ def load_newest(folder: Path, identity: Identity) -> tuple[ServerState, dict[str
             remedy="remove this file to go on from the one before it",
         ) from None
     if schema != SCHEMA_VERSION:
-        raise FederationError(f"checkpoint schema {schema}, this build reads {SCHEMA_VERSION}", where=str(path))
+        raise FederationError(
+            f"checkpoint schema {schema}, this build reads {SCHEMA_VERSION}",
+            where=str(path),
+            remedy="resume with the version that wrote it, or start in another folder",
+        )
     if found != identity:
         what = "experiment" if found.experiment_digest != identity.experiment_digest else "release"
         raise OtherJobError(

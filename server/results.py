@@ -114,10 +114,16 @@ def read_results(path: Path) -> tuple[list[Row], dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FederationError(f"cannot read results ({type(error).__name__})", where=str(path)) from None
+        raise FederationError(
+            f"cannot read results ({type(error).__name__})",
+            where=str(path),
+            remedy="run socket-owner compare to make them",
+        ) from None
     if content.get("schema_version") != SCHEMA_VERSION:
         raise FederationError(
-            f"results schema {content.get('schema_version')}, this build reads {SCHEMA_VERSION}", where=str(path)
+            f"results schema {content.get('schema_version')}, this build reads {SCHEMA_VERSION}",
+            where=str(path),
+            remedy="use the version that wrote them, or run the comparison again",
         )
     return [row_from(values) for values in content.pop("rows")], content
 

@@ -154,7 +154,11 @@ def adapt_alone(
 def _check_data(method: Method, data: SiteData, labels: Index | None) -> None:
     if method.oracle != (labels is not None):
         found = "none" if labels is None else "some"
-        raise MethodError(f"target labels are for the oracle alone, found {found}", where=method.name)
+        raise MethodError(
+            f"target labels are for the oracle alone, found {found}",
+            where=method.name,
+            remedy="pass labels to method oracle only",
+        )
     if len(data.tr) < 2:
         raise MethodError(
             f"needs at least 2 task-relevant images for BatchNorm, found {len(data.tr)}",
