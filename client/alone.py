@@ -14,9 +14,9 @@ from client.site import open_deployed
 from socket_core import engine
 from socket_core.config import Experiment
 from socket_core.files import write_atomically
-from socket_core.methods import rounds_of
 from socket_core.release import read_release
 from socket_core.release_fit import check_fits
+from socket_core.stages import rounds_of
 
 
 def adapt_alone(

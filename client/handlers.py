@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from flwr.app import RecordDict
 
 from client import policy
+from client.bridging import own_bridge, sent_bridge
 from client.egress import seal
 from client.site import Site
 from protos.codec import WireError, arrays_of, decode, encode, sha256, specs_to_proto
@@ -13,13 +16,15 @@ from protos.wire_pb2 import REASON_MALFORMED, Enrolment, EnrolRequest, Evaluatio
 from socket_core.batchnorm import Moments, running_moments, set_running_moments
 from socket_core.config import Experiment, parse_experiment_json
 from socket_core.data.loader import Preprocessing
-from socket_core.engine import Segment, adapt, pick_device
+from socket_core.engine import Segment, adapt, make_bridge, pick_device
 from socket_core.errors import PolicyError, ReleaseError
 from socket_core.evaluation import evaluate
 from socket_core.exchange import (
     Flat,
+    Spec,
     batchnorm_specs,
     batchnorm_state,
+    bridge_specs,
     flatten,
     length,
     load_batchnorm_state,
@@ -32,6 +37,7 @@ from socket_core.methods import METHODS
 from socket_core.models import Network
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS, Release, read_release, unpack_release
 from socket_core.release_fit import check_fits
+from socket_core.stages import federated_rounds, place_of, shares_bridge
 
 
 def enrol(site: Site, records: RecordDict) -> RecordDict:
@@ -75,14 +81,17 @@ def find_release(site: Site, digest: str) -> Release:
 def train_round(site: Site, records: RecordDict) -> RecordDict:
     """One round of adaptation; answers with the change of the travelling parameters."""
     job = _Round(site, records, trained=False)
-    segment = Segment(site.name, job.request.round, job.experiment.federation.steps, job.request.rounds, job.fresh)
-    holdings = site.load(job.experiment)
+    holdings, source, bridge = site.load(job.experiment), job.release.network(), job.bridge
+    if bridge is None:
+        names = job.request.experiment, site.name
+        bridge = own_bridge(job.experiment, *names, site.store, lambda: holdings.data, job.network, source)
     labels = holdings.reporting.tr_labels if _is_oracle(job.experiment) and holdings.reporting is not None else None
-    adapt(job.network, job.release.network(), holdings.data, job.experiment, segment, labels=labels)
-    job.network.cpu()
-    if job.policy == "local":
+    adapt(job.network, source, holdings.data, job.experiment, job.segment(site.name), bridge=bridge, labels=labels)
+    learner = bridge if job.place.stage == "bridge" and bridge is not None else job.network
+    learner.cpu()
+    if job.policy == "local" and job.place.stage == "adapt":
         site.store.save_batchnorm(job.request.experiment, job.request.round, batchnorm_state(job.network))
-    delta = flatten(parameters_of(job.network), job.specs) - job.parameters
+    delta = flatten(parameters_of(learner), job.specs) - job.parameters
     arrays = {"delta": delta}
     if job.bn_specs:
         moments = running_moments(job.network, len(holdings.data.tr))
@@ -136,16 +145,29 @@ class _Round:
         self.release = find_release(site, self.request.release_digest)
         check_fits(self.release.info, self.experiment, where="request")
         self.policy = self.experiment.federation.bn_policy
+        self.place = place_of(self.experiment, self.request.round)
         self.network: Network = self.release.network()
-        self.specs = travelling_specs(self.network, self.policy)
-        self.bn_specs = batchnorm_specs(self.network, self.policy)
-        arrays = self._arrays(records)
-        self.parameters = arrays["parameters"]
-        load_flat(self.network, self.parameters, self.specs)
-        self.fresh = self._load_batchnorm(site, arrays)
+        network_specs = travelling_specs(self.network, self.policy)
+        bridge = make_bridge(self.experiment, self.network)
+        shared = bridge_specs(bridge) if bridge is not None and shares_bridge(self.experiment) else ()
+        adapts = self.place.stage == "adapt"
+        self.specs = network_specs if adapts else shared
+        self.bn_specs = batchnorm_specs(self.network, self.policy) if adapts else ()
+        arrays = self._arrays(records, network_specs if adapts else (), shared if not trained else ())
+        self.bridge = sent_bridge(self.experiment, self.network, arrays["bridge"]) if "bridge" in arrays else None
+        self.parameters = arrays["parameters" if adapts else "bridge"]
+        if adapts:
+            load_flat(self.network, self.parameters, self.specs)
+        self.fresh = self._load_batchnorm(site, arrays) if adapts else False
 
-    def _arrays(self, records: RecordDict) -> dict[str, Flat]:
-        expected = {"parameters": ("float32", length(self.specs))}
+    def segment(self, site: str) -> Segment:
+        """What the engine is to do."""
+        place, steps = self.place, self.experiment.federation.steps
+        return Segment(site, place.round, steps, place.rounds, self.fresh, place.stage, federated=True)
+
+    def _arrays(self, records: RecordDict, network: Sequence[Spec], bridge: Sequence[Spec]) -> dict[str, Flat]:
+        sizes = {"parameters": length(network), "bridge": length(bridge)}
+        expected = {name: ("float32", size) for name, size in sizes.items() if size}
         record = records.array_records.get("arrays")
         if self.bn_specs and record is not None and "bn_mean" in record:
             size = length(self.bn_specs)
@@ -174,6 +196,8 @@ def _is_oracle(experiment: Experiment) -> bool:
 def _check_request(site: Site, request: RoundRequest, experiment: Experiment) -> None:
     if not 1 <= request.round <= request.rounds:
         raise WireError(REASON_MALFORMED, f"round {request.round} of {request.rounds}")
+    if request.rounds != federated_rounds(experiment):
+        raise WireError(REASON_MALFORMED, f"{request.rounds} rounds, the experiment has {federated_rounds(experiment)}")
     policy.check(site.policy, experiment, request.rounds)
     if experiment.data.modality != site.modality:
         raise PolicyError(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from socket_core.config import BnPolicy, Experiment, MethodName, Section
 from socket_core.errors import PolicyError
+from socket_core.stages import bridge_rounds, shares_bridge
 
 
 class SitePolicy(Section):
@@ -14,14 +17,17 @@ class SitePolicy(Section):
     ``pooled`` BatchNorm is off by default: it sends statistics of the site's images.
     """
 
-    methods: tuple[MethodName, ...] = ("unadapted", "adabn", "shot", "socket")
+    methods: tuple[MethodName, ...] = ("unadapted", "adabn", "shot", "socket", "tgkt")
     bn_policies: tuple[BnPolicy, ...] = ("local", "source")
+    translators: tuple[Literal["shared", "local"], ...] = Field(
+        ("shared", "local"), description="shared: a translator trained on this site's TI pairs leaves it"
+    )
     max_rounds: int = Field(1000, ge=1, description="of one job")
     max_steps: int = Field(100_000, ge=1, description="optimiser steps in one round")
 
 
 SIMULATION = SitePolicy(
-    methods=("unadapted", "adabn", "shot", "socket", "oracle"),
+    methods=("unadapted", "adabn", "shot", "socket", "tgkt", "oracle"),
     bn_policies=("local", "source", "pooled"),
 )
 """The policy of simulated sites, whose images are nobody's secret."""
@@ -38,10 +44,15 @@ def check(policy: SitePolicy, experiment: Experiment, rounds: int) -> None:
         raise _refused(f"method {method!r}, allowed: {', '.join(policy.methods)}", "methods")
     if federation.bn_policy not in policy.bn_policies:
         raise _refused(f"bn_policy {federation.bn_policy!r}, allowed: {', '.join(policy.bn_policies)}", "bn_policies")
+    translator = experiment.method.translator
+    if bridge_rounds(experiment) and translator.exchange not in policy.translators:
+        raise _refused(f"a {translator.exchange} translator, allowed: {', '.join(policy.translators)}", "translators")
     if rounds > policy.max_rounds:
         raise _refused(f"{rounds} rounds, at most {policy.max_rounds}", "max_rounds")
-    if federation.steps > policy.max_steps:
-        raise _refused(f"{federation.steps} steps a round, at most {policy.max_steps}", "max_steps")
+    # A translator of the site's own is trained within its first round.
+    steps = federation.steps * (1 + (0 if shares_bridge(experiment) else bridge_rounds(experiment)))
+    if steps > policy.max_steps:
+        raise _refused(f"{steps} steps a round, at most {policy.max_steps}", "max_steps")
 
 
 def _refused(what: str, key: str) -> PolicyError:

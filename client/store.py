@@ -57,6 +57,21 @@ class SiteStore:
                     log.warning("BatchNorm state %s cannot be read (%s), an older one is taken", path.name, error)
         return None
 
+    def save_bridge(self, experiment: str, state: dict[str, Tensor]) -> None:
+        """Keeps the site's own translator for this job."""
+        write_atomically(self._folder(experiment) / "translator.safetensors", save(state))
+
+    def load_bridge(self, experiment: str) -> dict[str, Tensor] | None:
+        """The site's own translator for this job, or None; one that cannot be read counts as absent."""
+        path = self._folder(experiment) / "translator.safetensors"
+        try:
+            return load(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, OSError) as error:
+            log.warning("%s cannot be read (%s), a new translator is trained", path.name, error)
+            return None
+
     def _folder(self, experiment: str) -> Path:
         # The name comes over the wire: it must not choose where a file is written.
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", experiment):

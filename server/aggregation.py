@@ -6,7 +6,7 @@ Updates are summed in site-name order in float64, so that the order of replies d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from server.state import PooledBatchNorm, ServerState
 from socket_core.batchnorm import Moments, pool_moments
 from socket_core.exchange import Flat
+from socket_core.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,25 @@ def pool_batchnorm(
     return PooledBatchNorm(pooled.mean.numpy(), pooled.var.numpy())
 
 
-def apply(state: ServerState, updates: Sequence[SiteUpdate], weighting: Literal["examples", "equal"]) -> ServerState:
+def apply(
+    state: ServerState,
+    updates: Sequence[SiteUpdate],
+    weighting: Literal["examples", "equal"],
+    stage: Stage = "adapt",
+) -> ServerState:
     """The state after one more round.
 
     Args:
         state: The state before it.
         updates: Screened updates of that round, in any order, at least one.
         weighting: How sites count.
+        stage: What the round trained: the target network or the translator.
     """
     ordered = sorted(updates, key=lambda u: u.site)
     delta = fedavg([u.delta for u in ordered], weights_of(ordered, weighting))
-    return ServerState(state.experiment, state.round + 1, state.parameters + delta, pool_batchnorm(ordered, weighting))
+    if stage == "bridge":
+        if state.bridge is None:
+            raise ValueError("a round of stage bridge needs a shared translator in the state")
+        return replace(state, round=state.round + 1, bridge=state.bridge + delta)
+    pooled = pool_batchnorm(ordered, weighting)
+    return replace(state, round=state.round + 1, parameters=state.parameters + delta, batchnorm=pooled)

@@ -26,7 +26,8 @@ from socket_core.data.types import TransferTask
 from socket_core.errors import FederationError
 from socket_core.evaluation import Confusion, scores
 from socket_core.files import write_atomically
-from socket_core.methods import METHODS, needs_pairs, rounds_of
+from socket_core.methods import METHODS, needs_pairs
+from socket_core.stages import rounds_of
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -47,6 +46,8 @@ def save_checkpoint(folder: Path, state: ServerState, identity: Identity, record
     tensors = {"parameters": state.parameters}
     if state.batchnorm is not None:
         tensors |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
+    if state.bridge is not None:
+        tensors["bridge"] = state.bridge
     metadata = {
         "schema_version": str(SCHEMA_VERSION),
         "experiment": state.experiment,
@@ -100,7 +101,8 @@ def load_newest(folder: Path, identity: Identity) -> tuple[ServerState, dict[str
             remedy=f"resume with the {what} that it was made with, or start in another folder",
         )
     pooled = PooledBatchNorm(tensors["bn_mean"], tensors["bn_var"]) if "bn_mean" in tensors else None
-    return ServerState(experiment, round_, tensors["parameters"].astype(np.float32), pooled), record
+    state = ServerState(experiment, round_, tensors["parameters"], pooled, tensors.get("bridge"))
+    return state, record
 
 
 def newest_round(folder: Path, identity: Identity) -> int | None:

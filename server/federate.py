@@ -20,8 +20,8 @@ from server.simulation import simulation_link, stop_group
 from socket_core.config import Experiment
 from socket_core.files import write_atomically
 from socket_core.keys import load_public_key
-from socket_core.methods import rounds_of
 from socket_core.release import read_release
+from socket_core.stages import federated_rounds
 
 if TYPE_CHECKING:
     from server.compare import Plan
@@ -50,7 +50,7 @@ class FlowerFederator:
             "resume": "auto",
         }
         journals = [Journal(job_folder(plan.home, e) / "rounds.jsonl") for e in experiments]
-        total = sum(rounds_of(e) for e in experiments)
+        total = sum(federated_rounds(e) for e in experiments)
         display.say("starting Flower (an own SuperLink, with Ray; both are stopped at the end)")
         log = plan.home / "flower-run.log"
         with simulation_link(plan.home) as link, display.task("federated, rounds over Flower") as progress:

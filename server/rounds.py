@@ -29,10 +29,11 @@ from server.messaging import exchange
 from server.screening import Expectation, Rejected, screen_all
 from server.state import ServerState, init
 from socket_core.config import Experiment
+from socket_core.engine import make_bridge
 from socket_core.errors import ConfigError, FederationError
-from socket_core.exchange import batchnorm_specs, travelling_specs
-from socket_core.methods import rounds_of
+from socket_core.exchange import Flat, batchnorm_specs, bridge_specs, travelling_specs
 from socket_core.release import Release, pack_release
+from socket_core.stages import Stage, federated_rounds, place_of
 
 Resume = Literal["no", "yes", "auto"]
 
@@ -70,7 +71,7 @@ class Job:
     @property
     def rounds(self) -> int:
         """Rounds to run."""
-        return rounds_of(self.experiment)
+        return federated_rounds(self.experiment)
 
 
 def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
@@ -118,7 +119,12 @@ class _Session:
         self.journal = Journal(job.home / "rounds.jsonl")
         self._release_bytes = 0
         source, policy = job.release.network(), job.experiment.federation.bn_policy
-        self._tensors, self._batchnorm = travelling_specs(source, policy), batchnorm_specs(source, policy)
+        bridge = make_bridge(job.experiment, source)
+        self._tensors = {
+            "adapt": travelling_specs(source, policy),
+            "bridge": bridge_specs(bridge) if bridge is not None else (),
+        }
+        self._batchnorm = batchnorm_specs(source, policy)
 
     def enrol(self, state: ServerState, nodes: list[int]) -> None:
         """Asks newcomers who they are, and gives the release to those who lack it."""
@@ -139,12 +145,13 @@ class _Session:
             FederationError: If the quorum is not reached.
         """
         started, federation = time.monotonic(), self.job.experiment.federation
+        stage = place_of(self.job.experiment, state.round + 1).stage
         expected = Expectation(
             experiment=state.experiment,
             round=state.round + 1,
-            tensors=self._tensors,
-            batchnorm=self._batchnorm,
-            parameter_norm=float(np.linalg.norm(state.parameters.astype(np.float64))),
+            tensors=self._tensors[stage],
+            batchnorm=self._batchnorm if stage == "adapt" else (),
+            parameter_norm=float(np.linalg.norm(_trained(state, stage).astype(np.float64))),
             max_examples=federation.max_examples,
             max_relative_update=federation.max_relative_update,
         )
@@ -161,17 +168,19 @@ class _Session:
         updates, refused = screen_all([(self.roll.sites[node], r) for node, r in replies.items()], expected)
         self.tell("replies screened", {"accepted": [u.site for u in updates], "refused": _named(refused)})
         _require_quorum(updates, refused, self.roll, federation.quorum, expected.round)
-        state = apply(state, updates, federation.weighting)
+        state = apply(state, updates, federation.weighting, stage)
         self.tell("aggregated", {"round": state.round})
         seconds, release_bytes, self._release_bytes = time.monotonic() - started, self._release_bytes, 0
-        record = _record(state, updates, refused, request, replies)
+        record = _record(state, updates, refused, request, replies) | {"stage": stage}
         absent = sorted(self.roll.absent)
         return state, record | {"absent": absent, "release_bytes": release_bytes, "train_seconds": round(seconds, 3)}
 
     def close_round(self, state: ServerState, record: dict[str, Any]) -> None:
         """Evaluates the new state where that is due, and writes the round's metrics."""
         experiment = self.job.experiment
-        record |= evaluate_round(self.grid, experiment, self.roll, request_for(self.job, state), self.job.rounds)
+        if place_of(experiment, state.round).stage == "adapt":
+            request = request_for(self.job, state, to_train=False)
+            record |= evaluate_round(self.grid, experiment, self.roll, request, self.job.rounds)
         self.tell("evaluated", {"round": state.round})
         self.journal.append(record)
         self.tell("round closed", record)
@@ -182,11 +191,19 @@ def travelling(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"root": ""})})
 
 
-def request_for(job: Job, state: ServerState) -> RecordDict:
-    """The request that carries ``state`` to a site, for the round that it names."""
-    arrays: dict[str, np.ndarray[Any, Any]] = {"parameters": state.parameters}
-    if state.batchnorm is not None:
-        arrays |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
+def request_for(job: Job, state: ServerState, *, to_train: bool = True) -> RecordDict:
+    """The request that carries ``state`` to a site, for the round that it names.
+
+    The translator goes along in every round that trains with it: a site that joins late, or a server that resumes,
+    needs no memory of who has it.
+    """
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    if state.bridge is not None and to_train:
+        arrays["bridge"] = state.bridge
+    if place_of(job.experiment, state.round).stage == "adapt":
+        arrays["parameters"] = state.parameters
+        if state.batchnorm is not None:
+            arrays |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
     payload = RoundRequest(
         experiment=state.experiment,
         round=state.round,
@@ -195,6 +212,11 @@ def request_for(job: Job, state: ServerState) -> RecordDict:
         experiment_json=travelling(job.experiment).model_dump_json(),
     )
     return encode(payload, arrays)
+
+
+def _trained(state: ServerState, stage: Stage) -> Flat:
+    """The flat parameters that a round of ``stage`` changes."""
+    return state.bridge if stage == "bridge" and state.bridge is not None else state.parameters
 
 
 def _open(job: Job, identity: Identity, journal: Journal) -> tuple[ServerState, dict[str, Any] | None]:
@@ -207,7 +229,7 @@ def _open(job: Job, identity: Identity, journal: Journal) -> tuple[ServerState, 
         journal.truncate(0)
         # A random name keeps the state that sites hold for this job apart from that of an earlier one.
         name = f"{job.experiment.name}-{secrets.token_hex(6)}"
-        return init(job.release.network(), job.experiment.federation.bn_policy, name), None
+        return init(job.release.network(), job.experiment, name), None
     state, record = newest
     journal.truncate(state.round)
     return state, record if journal.rounds() < state.round else None

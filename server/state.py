@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from socket_core.config import BnPolicy
-from socket_core.exchange import Flat, flatten, parameters_of, travelling_specs
+from socket_core.config import Experiment
+from socket_core.engine import make_bridge
+from socket_core.exchange import Flat, bridge_specs, flatten, parameters_of, travelling_specs
 from socket_core.models import Network
+from socket_core.stages import shares_bridge
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,29 @@ class ServerState:
         round: Rounds completed.
         parameters: Travelling parameters, flat, in the order of ``travelling_specs``.
         batchnorm: Pooled statistics, once a round with ``bn_policy: pooled`` is over.
+        bridge: Parameters of the shared translator, where there is one, in the order of ``bridge_specs``.
     """
 
     experiment: str
     round: int
     parameters: Flat
     batchnorm: PooledBatchNorm | None = None
+    bridge: Flat | None = None
 
 
-def init(source: Network, policy: BnPolicy, experiment: str) -> ServerState:
-    """The state before the first round: the source's parameters."""
-    return ServerState(experiment, 0, flatten(parameters_of(source), travelling_specs(source, policy)))
+def init(source: Network, experiment: Experiment, job: str) -> ServerState:
+    """The state before the first round: the source's parameters, and an untrained translator.
+
+    Args:
+        source: The source network.
+        experiment: What to do.
+        job: Name of the job.
+    """
+    policy = experiment.federation.bn_policy
+    bridge = make_bridge(experiment, source) if shares_bridge(experiment) else None
+    return ServerState(
+        job,
+        0,
+        flatten(parameters_of(source), travelling_specs(source, policy)),
+        bridge=flatten(parameters_of(bridge), bridge_specs(bridge)) if bridge is not None else None,
+    )

@@ -13,17 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from socket_core import drift
+from socket_core.batchnorm import bn_mode
 from socket_core.config import Experiment
-from socket_core.data.augment import identity, join
 from socket_core.data.loader import IndexStream, Loader, Preprocessing
-from socket_core.data.types import Index, Pairs, SiteData
+from socket_core.data.types import Index, SiteData
 from socket_core.errors import MethodError
-from socket_core.methods import Method, build_method, needs_pairs, rounds_of
-from socket_core.methods.base import TiBatch, TrBatch
+from socket_core.exchange import parameters_of, travelling_specs
+from socket_core.methods import METHODS, Method, build_method
+from socket_core.methods.base import TrBatch
 from socket_core.methods.oracle import Oracle
 from socket_core.models import Network
-from socket_core.optimiser import NesterovSgd, lr_factor
+from socket_core.optimiser import lr_factor
 from socket_core.seeds import derive_seed
+from socket_core.stages import Stage, bridge_rounds, rounds_of
+from socket_core.ti_pairs import TiPairs
+from socket_core.translators import Bridge, build_bridge
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,12 @@ class Segment:
 
     Attributes:
         site: Stable name; with the run's seed and the round it determines every draw.
-        round: 1-based.
+        round: 1-based, within the stage.
         steps: Optimiser steps in this round.
-        rounds: Rounds in the whole job, for the learning-rate schedule.
+        rounds: Rounds in the whole stage, for the learning-rate schedule.
         fresh: Whether BatchNorm still holds the source's statistics, so that the method's start is due.
+        stage: ``bridge`` trains the translator, ``adapt`` the target network.
+        federated: Whether ``network`` is the round's global model, which terms against drift hold on to.
     """
 
     site: str
@@ -43,6 +50,8 @@ class Segment:
     steps: int
     rounds: int
     fresh: bool
+    stage: Stage = "adapt"
+    federated: bool = False
 
 
 @dataclass
@@ -80,10 +89,11 @@ def adapt(
     experiment: Experiment,
     segment: Segment,
     *,
+    bridge: Bridge | None = None,
     labels: Index | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> AdaptReport:
-    """Adapts ``network`` in place.
+    """Adapts ``network`` in place, or in stage ``bridge`` trains ``bridge``.
 
     Args:
         network: The target network as it stands at the start of the segment.
@@ -91,6 +101,7 @@ def adapt(
         data: The site's unlabelled TR images and TI pairs.
         experiment: Method, data preparation, seed and device.
         segment: Site, round and length.
+        bridge: The translator, for methods with one; see :func:`make_bridge`.
         labels: True TR labels, ``(N,)``; refused by every method but ``oracle``.
         on_step: Called with (steps done, steps of the segment).
 
@@ -98,25 +109,46 @@ def adapt(
         MethodError: If method, data and labels do not fit (nothing has been changed then), or if losses or
             weights are no longer finite (``network`` is spoilt then).
     """
-    method = build_method(experiment.method, experiment.federation.bn_policy)
+    method = build_method(experiment.method, experiment.federation.bn_policy, bridge=segment.stage == "bridge")
     _check_data(method, data, labels)
     device = pick_device(experiment.device)
-    for each in (network, source):
+    for each in (network, source, *([bridge] if bridge is not None else [])):
         each.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as documented
-    method.configure(network, source)
+    method.configure(network, source, bridge)
     if isinstance(method, Oracle) and labels is not None:
         method.labels = torch.as_tensor(labels, device=device)
     method.check()
 
-    prep = Preprocessing.of(experiment.data)
-    tr = Loader(data.tr, prep, device)
+    tr = Loader(data.tr, Preprocessing.of(experiment.data), device)
     if segment.fresh:
         method.start(tr)
     if not method.trains:
         return AdaptReport()
-    seeds = (experiment.seed, segment.site, segment.round)
-    ti = _TiFeatures(data.ti, method, experiment, segment, device) if needs_pairs(experiment.method) else None
-    return _train(method, tr, ti, experiment, segment, np.random.default_rng(derive_seed(*seeds, "draws")), on_step)
+    ti = TiPairs(data.ti, method, experiment, segment.site, device) if method.needs_pairs(method.cfg) else None
+    method.probe = ti.probe if ti is not None else None
+    method.begin(tr)
+    if segment.federated and segment.stage == "adapt" and drift.asked_for(experiment.federation):
+        method.anchor = _anchor(network, experiment, tr)
+    return _train(method, tr, ti, experiment, segment, on_step)
+
+
+def make_bridge(experiment: Experiment, source: Network) -> Bridge | None:
+    """The translator as every site starts with it; None for methods without one."""
+    if not METHODS[experiment.method.name].translates:
+        return None
+    cfg, width = experiment.method.translator, source.classifier.in_features
+    return build_bridge(cfg.kind, cfg.width, width, seed=derive_seed(experiment.seed, "translator weights"))
+
+
+@torch.no_grad()
+def _anchor(network: Network, experiment: Experiment, tr: Loader) -> drift.Anchor:
+    """The network as it stands, for terms that hold the site's steps near it."""
+    parameters = parameters_of(network)
+    travel = [key for key, _ in travelling_specs(network, experiment.federation.bn_policy)]
+    with bn_mode(network, "frozen"):
+        probabilities = torch.cat([network(x).softmax(1) for x in tr.chunks()])
+    start = {key: parameters[key].detach().clone() for key in travel}
+    return drift.Anchor(experiment.federation, parameters, start, probabilities)
 
 
 def adapt_alone(
@@ -135,16 +167,19 @@ def adapt_alone(
     Arguments as for :func:`adapt`; ``on_round`` is called with (rounds done, rounds), ``on_step`` with steps
     of the whole job.
     """
-    rounds, steps = rounds_of(experiment), experiment.federation.steps
-    total = AdaptReport()
+    rounds, steps, bridging = rounds_of(experiment), experiment.federation.steps, bridge_rounds(experiment)
+    bridge, total = make_bridge(experiment, source), AdaptReport()
     for round_ in range(1, rounds + 1):
 
         def step_over(done: int, _of: int, before: int = (round_ - 1) * steps) -> None:
             if on_step is not None:
                 on_step(before + done, rounds * steps)
 
-        segment = Segment(site, round_, steps, rounds, fresh=round_ == 1)
-        report = adapt(network, source, data, experiment, segment, labels=labels, on_step=step_over)
+        if round_ <= bridging:
+            segment = Segment(site, round_, steps, bridging, fresh=False, stage="bridge")
+        else:
+            segment = Segment(site, round_ - bridging, steps, rounds - bridging, fresh=round_ == bridging + 1)
+        report = adapt(network, source, data, experiment, segment, bridge=bridge, labels=labels, on_step=step_over)
         total = AdaptReport(total.steps + report.steps, total.visits + report.visits, report.losses)
         if on_round is not None:
             on_round(round_, rounds)
@@ -167,7 +202,7 @@ def _check_data(method: Method, data: SiteData, labels: Index | None) -> None:
         )
     if labels is not None and len(labels) != len(data.tr):
         raise MethodError(f"{len(data.tr)} task-relevant images but {len(labels)} labels", where=method.name)
-    if needs_pairs(method.cfg) and len(data.ti) < 2:
+    if method.needs_pairs(method.cfg) and len(data.ti) < 2:
         raise MethodError(
             f"needs at least 2 task-irrelevant pairs for BatchNorm, found {len(data.ti)}",
             where=method.name,
@@ -178,20 +213,17 @@ def _check_data(method: Method, data: SiteData, labels: Index | None) -> None:
 def _train(
     method: Method,
     tr: Loader,
-    ti: _TiFeatures | None,
+    ti: TiPairs | None,
     experiment: Experiment,
     segment: Segment,
-    rng: np.random.Generator,
     on_step: Callable[[int, int], None] | None,
 ) -> AdaptReport:
-    cfg = experiment.method
-    optimiser = NesterovSgd(
-        method.target,
-        lr=cfg.lr,
-        backbone_lr_scale=cfg.backbone_lr_scale,
-        momentum=cfg.momentum,
-        weight_decay=cfg.weight_decay,
-    )
+    cfg, optimiser = experiment.method, method.optimiser()
+    # Stage 2 draws as the one stage of other methods does.
+    stage = () if segment.stage == "adapt" else (segment.stage,)
+    rng = np.random.default_rng(derive_seed(experiment.seed, segment.site, segment.round, *stage, "draws"))
+    if ti is not None:
+        ti.shuffle(derive_seed(experiment.seed, segment.site, segment.round, *stage, "ti order"))
     batch = min(cfg.batch, len(tr))
     refresh_every = cfg.refresh_every or -(-len(tr) // batch)
     first = (segment.round - 1) * segment.steps
@@ -215,43 +247,11 @@ def _train(
         if on_step is not None:
             on_step(step + 1, segment.steps)
     report.losses = {name: float(total) / report.steps for name, total in sums.items()}
-    finite = all(bool(t.isfinite().all()) for t in method.target.state_dict().values() if t.is_floating_point())
+    finite = all(bool(t.isfinite().all()) for t in method.learner().state_dict().values() if t.is_floating_point())
     if not finite or not all(np.isfinite(v) for v in report.losses.values()):
         raise MethodError(
             f"losses or weights are no longer finite (mean losses {report.losses})",
             where=method.name,
-            remedy="lower method.lr",
+            remedy="lower method.lr" if segment.stage == "adapt" else "lower method.translator.lr",
         )
     return report
-
-
-class _TiFeatures:
-    """TI pairs with source features computed once, for a few fixed joint views of each pair.
-
-    Cached features of a view are right only if the target half is shown in that very view, so each pair
-    has ``ti_views`` draws for the whole job, the first of them un-augmented. Entry ``i`` is view
-    ``i // n`` of pair ``i % n``.
-    """
-
-    def __init__(self, pairs: Pairs, method: Method, experiment: Experiment, segment: Segment, device: torch.device):
-        prep = Preprocessing.of(experiment.data)
-        self._target = Loader(pairs.target, prep, device)
-        self._count = len(pairs)
-        rng = np.random.default_rng(derive_seed(experiment.seed, segment.site, "ti views"))
-        views = [identity(self._count)]
-        views += [self._target.draw(rng, self._count) for _ in range(experiment.method.ti_views - 1)]
-        self._draws = join(views)
-        rgb = Loader(pairs.rgb, prep, device)
-        total = self._count * len(views)
-        with torch.no_grad():
-            chunks = np.array_split(np.arange(total), -(-total // 256))
-            features = [method.source.features(rgb.batch(i % self._count, self._draws.take(i))) for i in chunks]
-        self._features = torch.cat(features)
-        order = derive_seed(experiment.seed, segment.site, segment.round, "ti order")
-        self._stream = IndexStream(total, np.random.default_rng(order))
-
-    def take(self, count: int) -> TiBatch:
-        """The next ``count`` views of pairs with the source features of their RGB halves."""
-        index = self._stream.take(min(count, self._count))
-        x = self._target.batch(index % self._count, self._draws.take(index))
-        return TiBatch(x, self._features[torch.as_tensor(index, device=self._features.device)])

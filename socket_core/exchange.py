@@ -16,11 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from socket_core.batchnorm import bn_layers, bn_parameter_names
 from socket_core.config import BnPolicy
 from socket_core.models import Network
+from socket_core.translators import Bridge
 
 Flat = NDArray[np.float32]
 Spec = tuple[str, tuple[int, ...]]
@@ -33,6 +34,11 @@ def travelling_specs(network: Network, policy: BnPolicy) -> tuple[Spec, ...]:
     frozen = {f"classifier.{name}" for name, _ in network.classifier.named_parameters()}
     named = network.named_parameters()
     return tuple(sorted((key, tuple(p.shape)) for key, p in named if key not in local | frozen))
+
+
+def bridge_specs(bridge: Bridge) -> tuple[Spec, ...]:
+    """Keys and shapes of a translator and its discriminator, sorted by key; running statistics never travel."""
+    return tuple(sorted((key, tuple(p.shape)) for key, p in bridge.named_parameters()))
 
 
 def batchnorm_specs(network: Network, policy: BnPolicy) -> tuple[Spec, ...]:
@@ -78,14 +84,14 @@ def unflatten(flat: Flat, specs: Sequence[Spec]) -> dict[str, Tensor]:
     return out
 
 
-def parameters_of(network: Network) -> dict[str, Tensor]:
+def parameters_of(network: nn.Module) -> dict[str, Tensor]:
     """All parameters by key."""
     return dict(network.named_parameters())
 
 
 @torch.no_grad()
-def load_flat(network: Network, flat: Flat, specs: Sequence[Spec]) -> None:
-    """Writes a flat array into the network's parameters."""
+def load_flat(network: nn.Module, flat: Flat, specs: Sequence[Spec]) -> None:
+    """Writes a flat array into the module's parameters."""
     parameters = parameters_of(network)
     for key, value in unflatten(flat, specs).items():
         parameters[key].copy_(value)

@@ -13,7 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PER_SAMPLE = frozenset({"smoothed_cross_entropy", "pseudo_label_loss", "feature_distance_per_sample", "mean_entropy"})
+PER_SAMPLE = frozenset(
+    {
+        "smoothed_cross_entropy",
+        "pseudo_label_loss",
+        "feature_distance_per_sample",
+        "mean_entropy",
+        "reconstruction",
+        "teacher_divergence",
+    }
+)
 
 
 def _zero(like: Tensor) -> Tensor:
@@ -51,9 +60,21 @@ def marginal_entropy(logits: Tensor) -> Tensor:
     return -(log_mean.exp() * log_mean).sum()
 
 
-def information_maximisation(logits: Tensor) -> Tensor:
-    """``L_IM = mean_i H(p_i) - H(mean_i p_i)`` (SHOT; SOCKET's TR term); couples the batch."""
-    return mean_entropy(logits) - marginal_entropy(logits)
+def information_maximisation(logits: Tensor, prior: Tensor | None = None) -> Tensor:
+    """``L_IM = mean_i H(p_i) - H(mean_i p_i)`` (SHOT; SOCKET's TR term); couples the batch.
+
+    Args:
+        logits: ``(N, K)``.
+        prior: ``(K,)`` class probabilities, all positive. With it the second half is ``KL(mean_i p_i || prior)``
+            instead: the mean prediction is drawn to the prior, where ``-H`` draws it to the uniform one. For a
+            uniform prior the two differ by the constant ``log K``.
+    """
+    if prior is None:
+        return mean_entropy(logits) - marginal_entropy(logits)
+    if len(logits) == 0:
+        return _zero(logits)
+    mean = logits.softmax(1).mean(0)
+    return mean_entropy(logits) - marginal_entropy(logits) - (mean * prior.log()).sum()
 
 
 def pseudo_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -115,3 +136,48 @@ def feature_distance_per_sample(source: Tensor, target: Tensor) -> Tensor:
     if len(target) == 0:
         return _zero(target)
     return ((source - target) ** 2).mean(1).mean()
+
+
+def teacher_divergence(teacher: Tensor, logits: Tensor) -> Tensor:
+    """``mean_i KL(q_i || p_i)`` in nats, the first term of TGKT; also server-client alignment; per-sample.
+
+    Args:
+        teacher: ``(N, K)`` probabilities q (no gradient); an entry may be 0.
+        logits: ``(N, K)`` of the learner p.
+    """
+    if len(logits) == 0:
+        return _zero(logits)
+    return F.kl_div(logits.log_softmax(1), teacher, reduction="none").sum(1).mean()
+
+
+def reconstruction(translated: Tensor, rgb: Tensor) -> Tensor:
+    """``L_rec`` of TGMB: squared error between a translated TI image and its RGB half; per-sample.
+
+    The mean over pixels and channels of each image, then over images; ``(N, 3, H, W)``, normalised as the
+    source network wants it.
+    """
+    if len(translated) == 0:
+        return _zero(translated)
+    return ((translated - rgb) ** 2).flatten(1).mean(1).mean()
+
+
+def domain_confusion(ti_scores: Tensor, tr_scores: Tensor) -> Tensor:
+    """``L_D`` of TGMB: how badly TI and TR can be told apart, as binary cross-entropy in nats; couples the batch.
+
+    The discriminator descends on it; behind a gradient reversal the translator ascends (Ganin and Lempitsky,
+    ICML 2015).
+
+    Args:
+        ti_scores: ``(N,)`` logits of the discriminator for translated TI images, whose class is 1.
+        tr_scores: ``(M,)`` logits for translated TR images, whose class is 0.
+    """
+    # Each side's mean, so that batches of different sizes count alike.
+    ti = F.softplus(-ti_scores).mean() if len(ti_scores) else _zero(ti_scores)
+    tr = F.softplus(tr_scores).mean() if len(tr_scores) else _zero(tr_scores)
+    return 0.5 * (ti + tr)
+
+
+def proximal(parameters: Sequence[Tensor], anchors: Sequence[Tensor]) -> Tensor:
+    """``1/2 sum ||w - w_0||^2``, FedProx's pull to the round's global parameters (Li et al., MLSys 2020)."""
+    parts = [((w - w0) ** 2).sum() for w, w0 in zip(parameters, anchors, strict=True)]
+    return 0.5 * torch.stack(parts).sum()

@@ -1,14 +1,27 @@
-"""The optimiser and learning-rate schedule of the papers (methods.md section 1)."""
+"""The optimisers and learning-rate schedule of the papers (methods.md section 1)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from socket_core.models import Network
+
+
+class Optimiser(Protocol):
+    """What the training loop needs of an optimiser."""
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+
+    def step(self, factor: float) -> None:
+        """One update at ``factor`` times the base rate."""
 
 
 @dataclass
@@ -70,6 +83,47 @@ class NesterovSgd:
             )
             for i, buffer in zip(learning, buffers, strict=True):
                 group.momentum[i] = buffer
+
+
+class Adam:
+    """Adam (Kingma and Ba, ICLR 2015) with its usual constants, for translators: networks from scratch.
+
+    Args:
+        parameters: What learns.
+        lr: Base rate.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], *, lr: float) -> None:
+        self._parameters = [p for p in parameters if p.requires_grad]
+        self._lr = lr
+        self._first = [torch.zeros_like(p) for p in self._parameters]
+        self._second = [torch.zeros_like(p) for p in self._parameters]
+        self._steps = [torch.zeros(()) for _ in self._parameters]
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for p in self._parameters:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """One update of every parameter that has a gradient, at ``factor`` times the base rate."""
+        learning = [i for i, p in enumerate(self._parameters) if p.grad is not None]
+        adam(
+            [self._parameters[i] for i in learning],
+            [grad for i in learning if (grad := self._parameters[i].grad) is not None],
+            [self._first[i] for i in learning],
+            [self._second[i] for i in learning],
+            [],
+            [self._steps[i] for i in learning],
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self._lr * factor,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
 
 def lr_factor(step: int, total: int) -> float:

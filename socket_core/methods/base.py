@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from socket_core.agreement import PairProbe, Predictor
 from socket_core.batchnorm import (
     BnMode,
     Moments,
@@ -23,8 +24,11 @@ from socket_core.batchnorm import (
     set_running_moments,
 )
 from socket_core.config import BnPolicy, MethodConfig
+from socket_core.drift import Anchor
 from socket_core.errors import MethodError
 from socket_core.models import Network
+from socket_core.optimiser import NesterovSgd, Optimiser
+from socket_core.translators import Bridge
 
 Terms = dict[str, Tensor]
 """Weighted loss terms by name; the engine minimises their sum."""
@@ -40,10 +44,14 @@ class TrBatch:
 
 @dataclass(frozen=True)
 class TiBatch:
-    """Task-irrelevant pairs: target halves ``x`` and cached source features of the RGB halves ``(M, D)``."""
+    """Task-irrelevant pairs: target halves ``x`` and cached source features of the RGB halves ``(M, D)``.
+
+    The RGB halves themselves, ``(M, 3, H, W)``, are there for methods that ask for them.
+    """
 
     x: Tensor
     source_features: Tensor
+    rgb: Tensor | None = None
 
 
 class Pool(Protocol):
@@ -62,15 +70,30 @@ class Method:
     """
 
     name: ClassVar[str]
-    uses_ti: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     oracle: ClassVar[bool] = False
+    translates: ClassVar[bool] = False
+    wants_rgb: ClassVar[bool] = False
 
     def __init__(self, cfg: MethodConfig, bn_policy: BnPolicy) -> None:
         self.cfg, self.bn_policy = cfg, bn_policy
+        self.trust = 1.0
+        self.probe: PairProbe | None = None
+        self.anchor: Anchor | None = None
 
-    def configure(self, target: Network, source: Network) -> None:
-        """Says what may learn: F and B if the method trains; never C, never the source."""
+    @classmethod
+    def needs_pairs(cls, cfg: MethodConfig) -> bool:
+        """Whether a job with these settings looks at TI pairs at all; if not, it runs at a site that has none."""
+        return False
+
+    def configure(self, target: Network, source: Network, bridge: Bridge | None = None) -> None:
+        """Says what may learn: F and B if the method trains; never C, never the source.
+
+        Args:
+            target: The network to adapt.
+            source: The frozen source network.
+            bridge: The translator, for methods that translate.
+        """
         self.target, self.source = target, source
         source.requires_grad_(False).eval()
         target.requires_grad_(self.trains)
@@ -99,8 +122,30 @@ class Method:
         if self.trains and self.cfg.start_from_adabn and self.bn_policy != "source":
             reestimate_batchnorm(self.target, pool)
 
+    def begin(self, pool: Pool) -> None:
+        """Runs at the beginning of each round, after :meth:`start`."""
+
     def refresh(self, pool: Pool) -> None:
         """Runs before the first step of each round and then about once an epoch."""
+
+    def learner(self) -> nn.Module:
+        """The module that the steps train."""
+        return self.target
+
+    def optimiser(self) -> Optimiser:
+        """A new optimiser of what may learn."""
+        cfg = self.cfg
+        return NesterovSgd(
+            self.target,
+            lr=cfg.lr,
+            backbone_lr_scale=cfg.backbone_lr_scale,
+            momentum=cfg.momentum,
+            weight_decay=cfg.weight_decay,
+        )
+
+    def trust_in(self, predict: Predictor) -> float:
+        """Weight of terms that trust ``predict``: its agreement on held-out TI pairs, or 1 if nothing is asked."""
+        return self.probe.trust(predict) if self.probe is not None and self.cfg.trust == "agreement" else 1.0
 
     def step(self, tr: TrBatch, ti: TiBatch | None) -> Terms:
         """The weighted loss terms of one step."""
@@ -116,7 +161,7 @@ class Method:
 
 
 @torch.no_grad()
-def reestimate_batchnorm(network: Network, pool: Pool) -> None:
+def reestimate_batchnorm(network: nn.Module, pool: Pool) -> None:
     """AdaBN: running statistics become the target's (Li et al., 2016).
 
     One pass in batch mode over the set in shuffled order (folders are sorted by class); per layer the moments

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from socket_core.batchnorm import bn_mode
+from socket_core.config import TransferWeights, Weights
 from socket_core.errors import MethodError
 from socket_core.losses import information_maximisation, pseudo_label_loss
 from socket_core.methods.base import Method, Pool, Terms, TiBatch, TrBatch
@@ -20,6 +21,7 @@ class Shot(Method):
     name = "shot"
     trains = True
     recipe = "shot"
+    prior: Tensor | None = None
 
     def check(self) -> None:
         """Also refuses a job in which every term is off."""
@@ -29,23 +31,28 @@ class Shot(Method):
                 "every loss term has weight 0", where="method.weights", remedy="give one a positive weight"
             )
 
+    @property
+    def weights(self) -> Weights | TransferWeights:
+        """The section of the configuration that this method reads."""
+        return self.cfg.weights
+
     def active_weights(self) -> dict[str, float]:
         """The weights that this method uses."""
-        return {"pl": self.cfg.weights.pl, "im": self.cfg.weights.im}
+        return {"pl": self.weights.pl, "im": self.weights.im}
 
     @torch.no_grad()
     def refresh(self, pool: Pool) -> None:
-        """New pseudo-labels for the whole target set, in eval mode."""
-        if self.cfg.weights.pl == 0:
-            return
-        features, probabilities = [], []
+        """New pseudo-labels and a new prior from the whole target set, and new trust, all in eval mode."""
         with bn_mode(self.target, "frozen"):
-            for x in pool.chunks():
-                f = self.target.features(x)
-                features.append(f)
-                probabilities.append(self.target.classifier(f).softmax(1))
-        recipe = RECIPES[self.cfg.pseudo_labels or self.recipe]
-        self.labels = centroid_labels(torch.cat(features), torch.cat(probabilities), recipe)
+            self.trust = self.trust_in(self.target)
+            if self.weights.pl == 0 and self.cfg.prior == "uniform":
+                return
+            features = torch.cat([self.target.features(x) for x in pool.chunks()])
+            probabilities = self.target.classifier(features).softmax(1)
+        self.labels = centroid_labels(features, probabilities, RECIPES[self.cfg.pseudo_labels or self.recipe])
+        if self.cfg.prior == "estimated":
+            # Half of it is uniform: the network's own mean alone would exert no pull, whatever has collapsed.
+            self.prior = 0.5 * probabilities.mean(0) + 0.5 / probabilities.shape[1]
 
     def step(self, tr: TrBatch, ti: TiBatch | None) -> Terms:
         """One forward pass over the TR batch."""
@@ -55,9 +62,11 @@ class Shot(Method):
 
     def tr_terms(self, logits: Tensor, index: Tensor) -> Terms:
         """The terms on TR logits ``(N, K)`` of the images at ``index``."""
-        weights, terms = self.cfg.weights, {}
+        weights, terms = self.weights, {}
         if weights.im > 0:
-            terms["im"] = weights.im * information_maximisation(logits)
+            terms["im"] = self.trust * weights.im * information_maximisation(logits, self.prior)
         if weights.pl > 0:
-            terms["pl"] = weights.pl * pseudo_label_loss(logits, self.labels[index])
+            terms["pl"] = self.trust * weights.pl * pseudo_label_loss(logits, self.labels[index])
+        if self.anchor is not None:
+            terms |= self.anchor.terms(logits, index)
         return terms

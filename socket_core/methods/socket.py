@@ -11,11 +11,13 @@ import torch
 
 from socket_core.batchnorm import bn_layers, bn_mode
 from socket_core.bn_moments import InputMoments
+from socket_core.config import MethodConfig
 from socket_core.errors import MethodError
 from socket_core.losses import bn_matching, feature_distance_frobenius, feature_distance_per_sample
 from socket_core.methods.base import Terms, TiBatch, TrBatch
 from socket_core.methods.shot import Shot
 from socket_core.models import Network
+from socket_core.translators import Bridge
 
 TI_LOSSES = {"frobenius": feature_distance_frobenius, "per_sample": feature_distance_per_sample}
 
@@ -24,12 +26,16 @@ class Socket(Shot):
     """SOCKET with one source."""
 
     name = "socket"
-    uses_ti = True
     recipe = "socket"
 
-    def configure(self, target: Network, source: Network) -> None:
+    @classmethod
+    def needs_pairs(cls, cfg: MethodConfig) -> bool:
+        """For L_TI."""
+        return cfg.weights.ti > 0
+
+    def configure(self, target: Network, source: Network, bridge: Bridge | None = None) -> None:
         """Also keeps copies of the source's running statistics, the aim of L_d."""
-        super().configure(target, source)
+        super().configure(target, source, bridge)
         layers = [m for m in bn_layers(source).values() if isinstance(m, torch.nn.BatchNorm2d)]
         self._source_means = [m.running_mean.clone() for m in layers if m.running_mean is not None]
         self._source_vars = [m.running_var.clone() for m in layers if m.running_var is not None]
@@ -37,7 +43,7 @@ class Socket(Shot):
     def check(self) -> None:
         """Also refuses BatchNorm matching on a backbone without BatchNorm2d."""
         super().check()
-        if self.cfg.weights.bn > 0 and not self._source_means:
+        if self.weights.bn > 0 and not self._source_means:
             raise MethodError(
                 "L_d needs BatchNorm2d layers, and the backbone has none",
                 where="method.weights.bn",
@@ -45,12 +51,12 @@ class Socket(Shot):
             )
 
     def active_weights(self) -> dict[str, float]:
-        """All four terms."""
-        return self.cfg.weights.model_dump()
+        """All terms."""
+        return self.weights.model_dump()
 
     def step(self, tr: TrBatch, ti: TiBatch | None) -> Terms:
         """A TR forward pass that records moments, then a TI forward pass that leaves statistics alone."""
-        weights = self.cfg.weights
+        weights = self.weights
         with bn_mode(self.target, self.tr_mode()):
             if weights.bn > 0:
                 with InputMoments(self.target) as moments:

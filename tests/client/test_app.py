@@ -98,7 +98,7 @@ def round_request(bench: Bench, **fields: Any) -> RecordDict:
 
 
 def _state(bench: Bench) -> ServerState:
-    start = init(bench.release.network(), bench.experiment.federation.bn_policy, "job-1")
+    start = init(bench.release.network(), bench.experiment, "job-1")
     return ServerState(start.experiment, 1, start.parameters)
 
 

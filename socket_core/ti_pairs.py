@@ -1,0 +1,91 @@
+"""TI pairs as adaptation uses them: fixed joint views with cached source features, and pairs kept out as a probe.
+
+Cached features of a view are right only if the target half is shown in that very view, so each pair has ``ti_views``
+draws for the whole job, the first of them un-augmented. Entry ``i`` is view ``i // n`` of pair ``i % n``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from socket_core.agreement import PairProbe
+from socket_core.config import Experiment
+from socket_core.data.augment import identity, join
+from socket_core.data.loader import IndexStream, Loader, Preprocessing
+from socket_core.data.types import Index, Pairs
+from socket_core.methods.base import Method, TiBatch
+from socket_core.seeds import derive_seed
+
+PROBE_SHARE = 8
+"""One pair in so many is kept out of training to probe agreement."""
+
+PROBE_MINIMUM = 8
+"""With fewer pairs than this in the probe, all pairs of the site serve, though training knows them."""
+
+PROBE_MAXIMUM = 256
+"""More would cost time and tell no more: the standard error of an agreement is 3 points then."""
+
+
+class TiPairs:
+    """A site's pairs for one job.
+
+    Args:
+        pairs: All of the site's pairs.
+        method: A configured method, whose source's features are cached.
+        experiment: Views, preparation and seed.
+        site: Stable name.
+        device: Where batches go.
+    """
+
+    def __init__(self, pairs: Pairs, method: Method, experiment: Experiment, site: str, device: torch.device):
+        train, held = split_probe(len(pairs), derive_seed(experiment.seed, site, "ti probe"))
+        asks = method.cfg.trust == "agreement"
+        used, probed = (pairs.take(train), pairs.take(held)) if asks and len(held) else (pairs, pairs)
+        prep = Preprocessing.of(experiment.data)
+        self._target, self._rgb = Loader(used.target, prep, device), Loader(used.rgb, prep, device)
+        self._count, self._wants_rgb = len(used), method.wants_rgb
+        rng = np.random.default_rng(derive_seed(experiment.seed, site, "ti views"))
+        views = [identity(self._count)]
+        views += [self._target.draw(rng, self._count) for _ in range(experiment.method.ti_views - 1)]
+        self._draws = join(views)
+        self._features = self._cache(method)
+        self.probe = _probe(probed, prep, method, device) if asks else None
+        self.shuffle(0)
+
+    @torch.no_grad()
+    def _cache(self, method: Method) -> Tensor:
+        total = len(self._draws)
+        chunks = np.array_split(np.arange(total), -(-total // 256))
+        batches = (self._rgb.batch(i % self._count, self._draws.take(i)) for i in chunks)
+        return torch.cat([method.source.features(x) for x in batches])
+
+    def shuffle(self, seed: int) -> None:
+        """Starts over in a new order."""
+        self._stream = IndexStream(len(self._draws), np.random.default_rng(seed))
+
+    def take(self, count: int) -> TiBatch:
+        """The next ``count`` views of pairs with the source features of their RGB halves."""
+        index = self._stream.take(min(count, self._count))
+        pair, draws = index % self._count, self._draws.take(index)
+        features = self._features[torch.as_tensor(index, device=self._features.device)]
+        return TiBatch(
+            self._target.batch(pair, draws), features, self._rgb.batch(pair, draws) if self._wants_rgb else None
+        )
+
+
+def split_probe(count: int, seed: int) -> tuple[Index, Index]:
+    """Positions of the pairs to train with and of those kept out, both sorted; none is kept out of too few."""
+    held = min(count // PROBE_SHARE, PROBE_MAXIMUM)
+    held = held if held >= PROBE_MINIMUM else 0
+    order = np.random.default_rng(seed).permutation(count).astype(np.int64)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+@torch.no_grad()
+def _probe(pairs: Pairs, prep: Preprocessing, method: Method, device: torch.device) -> PairProbe:
+    rows = np.arange(min(len(pairs), PROBE_MAXIMUM), dtype=np.int64)
+    rgb, target = Loader(pairs.rgb, prep, device), Loader(pairs.target, prep, device)
+    other_view = rgb.draw(np.random.default_rng(0), len(rows))
+    return PairProbe(target.batch(rows), method.source(rgb.batch(rows)), method.source(rgb.batch(rows, other_view)))
