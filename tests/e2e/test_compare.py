@@ -80,7 +80,7 @@ def test_a_second_call_takes_everything_and_changes_no_row(finished: Plan, monke
 
 def test_a_damaged_cell_is_run_again_to_the_same_row(finished: Plan) -> None:
     before = read_results(finished.home / "results.json")[0]
-    cell = finished.home / "cells" / "adabn-local-seed0.json"
+    cell = finished.home / "cells" / "small-adabn-seed0-local.json"
     cell.write_text(cell.read_text()[:40])
     after = compare(finished, LocalFederator(), QUIET)
     assert [r.accuracy for r in after] == [r.accuracy for r in before]
