@@ -53,14 +53,16 @@ def test_differences_are_paired_by_seed() -> None:
     assert found.seeds == 3
     back = report.paired_difference(rows[::-1], "shot", "socket", "federated")
     assert back is not None
-    assert (back.mean, back.spread) == (pytest.approx(-found.mean), pytest.approx(found.spread))
+    assert back.mean == pytest.approx(-found.mean)
+    assert back.spread == pytest.approx(found.spread)
 
 
 def test_a_seed_that_one_of_them_lacks_does_not_count() -> None:
     rows = [*by_seed("shot", 0.1, 0.5), *by_seed("socket", 0.4)]
     found = report.paired_difference(rows, "socket", "shot", "federated")
     assert found is not None
-    assert (found.mean, found.spread, found.seeds) == (pytest.approx(30), None, 1)
+    assert found.mean == pytest.approx(30)
+    assert (found.spread, found.seeds) == (None, 1)
     assert report.paired_difference(rows, "socket", "shot", "centralised") is None
     assert report.paired_difference(rows, "socket", "nothing", "federated") is None
 
