@@ -40,12 +40,12 @@ class FlowerFederator:
 
     def run(self, plan: Plan, experiments: Sequence[Experiment], display: Display) -> None:
         """One Flower run for all that have as many sites: starting Ray takes longer than a tiny federation."""
-        display.say("starting Flower (an own SuperLink, with Ray; both are stopped at the end)")
-        with simulation_link(plan.home) as link:
-            for sites in dict.fromkeys(e.federation.sites for e in experiments):
-                alike = [e for e in experiments if e.federation.sites == sites]
-                with display.task("federated, rounds over Flower") as progress:
-                    self._run_alike(plan, alike, link, progress)
+        for sites in dict.fromkeys(e.federation.sites for e in experiments):
+            alike = [e for e in experiments if e.federation.sites == sites]
+            display.say("starting Flower (an own SuperLink, with Ray; both are stopped at the end)")
+            # A SuperLink of its own: no site answers in a second run with another number of sites.
+            with simulation_link(plan.home) as link, display.task("federated, rounds over Flower") as progress:
+                self._run_alike(plan, alike, link, progress)
 
     def _run_alike(
         self, plan: Plan, experiments: Sequence[Experiment], link: SimulationLink, progress: Callable[[int, int], None]
