@@ -120,16 +120,19 @@ def open_simulated(run: RunConfig, index: int, sites: int) -> Site:
     It pins the key in the run's own folder: a simulation shows that signatures are checked, not that a key
     was exchanged safely.
     """
-    name, data = site_name(index), run.experiments()[0].data
+    name, known = site_name(index), [experiment.data for experiment in run.experiments()]
 
     def load(experiment: Experiment) -> Holdings:
-        task = load_task(data, cache=run.cache)  # not the request's: the folder of images does not travel
+        # Not the request's: the folder of images does not travel. A run of several files may have several.
+        asked = experiment.data.model_dump(exclude={"root"})
+        data = next((own for own in known if own.model_dump(exclude={"root"}) == asked), known[0])
+        task = load_task(data, cache=run.cache)
         share = split_task(task, experiment, sites)[index]
         return Holdings(share.data, Reporting(share.tr_labels, task.target_test))
 
     return Site(
         name=name,
-        modality=data.modality,
+        modality=known[0].modality,
         policy=SIMULATION,
         owner_key=load_public_key(run.home / "keys" / "owner.pub.pem"),
         store=SiteStore(run.home / "sites" / name),

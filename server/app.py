@@ -24,7 +24,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Runs the experiment that the run configuration names."""
+    """Runs the experiments that the run configuration names."""
     run = RunConfig.of(context.run_config)
     resume = rounds.parse_resume(run.resume)
     for experiment in run.experiments():
@@ -33,13 +33,18 @@ def main(grid: Grid, context: Context) -> None:
         folder = ensure_release(experiment, run.home, run.cache, confirm_batchnorm=embedded, say=log.info)
         release = read_release(folder, load_public_key(run.home / "keys" / "owner.pub.pem"))
         home = job_folder(run.home, experiment)
-        log.info("%s, seed %d: writing to %s", experiment.method.name, experiment.seed, home)
+        log.info("%s: writing to %s", job_name(experiment), home)
         rounds.run(grid, rounds.Job(experiment, release, folder, home, resume), observe=_log_step)
 
 
 def job_folder(home: Path, experiment: Experiment) -> Path:
     """Where a federated job writes, below the run's home."""
-    return home / f"{experiment.method.name}-seed{experiment.seed}" / "federated"
+    return home / job_name(experiment) / "federated"
+
+
+def job_name(experiment: Experiment) -> str:
+    """Tells experiments of one comparison apart in files: no method's name holds a hyphen, so none is met twice."""
+    return f"{experiment.name}-{experiment.method.name}-seed{experiment.seed}"
 
 
 def _log_step(step: str, facts: dict[str, Any]) -> None:

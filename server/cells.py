@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from server.app import job_name
 from server.arms import ArmResult
 from server.journal import Journal
 from server.results import Mode, Row, row_from
@@ -32,14 +33,15 @@ from socket_core.stages import rounds_of
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table for one seed."""
+    """One row of the table for one seed; ``label`` is what the row is called, by default its method's name."""
 
     experiment: Experiment
     mode: Mode
+    label: str = ""
 
     def path(self, home: Path) -> Path:
         """Where its row is kept."""
-        return home / "cells" / f"{self.experiment.method.name}-{self.mode}-seed{self.experiment.seed}.json"
+        return home / "cells" / f"{job_name(self.experiment)}-{self.mode}.json"
 
 
 def fingerprint(cell: Cell, basis: str) -> str:
@@ -70,7 +72,10 @@ def kept_row(cell: Cell, home: Path, basis: str) -> Row | None:
         content = json.loads(cell.path(home).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return row_from(content["row"]) if content.get("fingerprint") == fingerprint(cell, basis) else None
+    if content.get("fingerprint") != fingerprint(cell, basis):
+        return None
+    # One experiment is a method's row in its own comparison and a variant's in another: the label is not its own.
+    return row_from(content["row"] | {"label": cell.label})
 
 
 def keep_row(cell: Cell, home: Path, basis: str, row: Row) -> None:
@@ -159,7 +164,10 @@ def _row(
         worst_site=min(accuracies),
         transductive=float(np.mean([scores(c).accuracy for c in transductive])),
         macro_f1=scores(summed).macro_f1,
+        label=cell.label,
+        partition=cell.experiment.federation.partition,
         classes_predicted=min(s.classes_predicted for s in by_model),
+        prediction_entropy=min(s.prediction_entropy for s in by_model),
         collapsed=any(s.collapsed for s in by_model),
         curve=tuple(curve),
         confusion=tuple(tuple(int(v) for v in line) for line in summed),

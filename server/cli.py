@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from socket_core.command_line import run
 from socket_core.config import Experiment, MethodName, load_experiment
 from socket_core.errors import ConfigError
 from socket_core.run_config import APP, overrides
+
+if TYPE_CHECKING:
+    from server.results import Mode
 
 app = typer.Typer(
     add_completion=True,
@@ -104,7 +107,15 @@ def inspect(
 def compare(
     config: Config = Path("configs/demo.yaml"),
     out: Annotated[Path | None, typer.Option("--out", help="Default: runs/NAME in the working directory.")] = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated.")] = "unadapted,adabn,shot,socket,oracle",
+    methods: Annotated[str, typer.Option(help="Comma-separated; none: variants alone.")] = (
+        "unadapted,adabn,shot,socket,oracle"
+    ),
+    variants: Annotated[
+        str, typer.Option(help="Comma-separated experiments, or folders of them: further rows, called by their names.")
+    ] = "",
+    modes: Annotated[str, typer.Option(help="Comma-separated; unadapted and oracle have one mode anyway.")] = (
+        "local,federated,centralised"
+    ),
     seeds: Annotated[str, typer.Option(help="Comma-separated seeds; each trains its own source model.")] = "",
     data: Data = "",
     cache: Annotated[Path | None, typer.Option(help="Rendered or decoded images; default OUT/cache.")] = None,
@@ -124,17 +135,21 @@ def compare(
     from server.compare import compare as run_plan
     from server.comparison_report import publish
     from server.federate import FlowerFederator, LocalFederator
+    from server.variants import load_variants
 
     started = time.monotonic()
     experiment = load_experiment(_find(config), overrides(data=data))
     home = (out or Path("runs") / experiment.name).resolve()
+    further = load_variants([_find(Path(w)) for w in _words(variants)], experiment, overrides(data=data))
     plan = Plan(
         experiment,
-        _methods(methods),
+        _methods(methods, needed=not further),
         _seeds(seeds, experiment),
         home,
         (cache or home / "cache").resolve(),
         confirm_batchnorm=confirm,
+        variants=further,
+        modes=_modes(modes),
         **({"workers": workers} if workers is not None else {}),
     )
     display = Display(quiet=quiet)
@@ -154,14 +169,32 @@ def _find(config: Path) -> Path:
     return config if config.exists() or config.is_absolute() else APP / config
 
 
-def _methods(text: str) -> tuple[MethodName, ...]:
+def _words(text: str) -> list[str]:
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def _methods(text: str, *, needed: bool) -> tuple[MethodName, ...]:
     from socket_core.methods import METHODS
 
-    names = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    names = [] if text == "none" else _words(text)
     for name in names:
         if name not in METHODS:
             raise ConfigError(f"unknown method {name!r}", where="--methods", remedy=f"known: {', '.join(METHODS)}")
-    return names  # type: ignore[return-value]  # checked against the registry just above
+    if needed and not names:
+        raise ConfigError("nothing to compare", where="--methods", remedy="name methods here, or give --variants")
+    return tuple(names)  # type: ignore[arg-type]  # checked against the registry just above
+
+
+def _modes(text: str) -> tuple[Mode, ...]:
+    from server.results import MODES
+
+    names = _words(text)
+    for name in names:
+        if name not in MODES:
+            raise ConfigError(f"unknown mode {name!r}", where="--modes", remedy=f"known: {', '.join(MODES)}")
+    if not names:
+        raise ConfigError("no mode is left", where="--modes", remedy=f"give at least one of {', '.join(MODES)}")
+    return tuple(mode for mode in MODES if mode in names)
 
 
 def _seeds(text: str, experiment: Experiment) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ from server.federate import Federator
 from server.journal import Journal
 from server.owner import ensure_release
 from server.progress import Display
-from server.results import Mode, Row
+from server.results import MODES, Mode, Row
 from socket_core.config import Experiment, MethodName
 from socket_core.data.catalogue import load_task, split_task
 from socket_core.keys import load_public_key
@@ -47,12 +47,15 @@ class Plan:
 
     Attributes:
         experiment: All but method and seed.
-        methods: In the order of the table.
+        methods: In the order of the table; none if there are variants.
         seeds: Each trains its own source model.
         home: Where everything is written.
         cache: Rendered or decoded images.
         workers: Processes side by side.
         confirm_batchnorm: The owner's word that the releases made here may be published; embedded scenes need none.
+        variants: Further rows after those of the methods, each called by its experiment's name; they share the
+            source model, see :func:`server.variants.load_variants`.
+        modes: Those of methods that can be run in several; unadapted and oracle have one anyway.
     """
 
     experiment: Experiment
@@ -62,25 +65,38 @@ class Plan:
     cache: Path
     workers: int = field(default_factory=lambda: max(1, multiprocessing.cpu_count()))
     confirm_batchnorm: bool = False
+    variants: tuple[Experiment, ...] = ()
+    modes: tuple[Mode, ...] = MODES
 
     def variant(self, method: MethodName, seed: int) -> Experiment:
         """The experiment with this method and seed."""
         chosen = self.experiment.method.model_copy(update={"name": method})
-        # A comparison wants every site in every round, and a point on the curve after each.
-        all_sites = {"quorum": self.experiment.federation.sites, "evaluate_every": 1}
-        federation = self.experiment.federation.model_copy(update=all_sites)
-        return self.experiment.model_copy(update={"method": chosen, "seed": seed, "federation": federation})
+        return _as_compared(self.experiment.model_copy(update={"method": chosen}), seed)
 
     def cells(self, seed: int) -> list[Cell]:
-        """The cells of one seed."""
-        return [Cell(self.variant(m, seed), mode) for m in self.methods for mode in modes_of(m)]
+        """The cells of one seed, in the order of the table."""
+        rows = [(str(m), self.variant(m, seed)) for m in self.methods]
+        rows += [(v.name, _as_compared(v, seed)) for v in self.variants]
+        return [Cell(e, mode, label) for label, e in rows for mode in modes_of(e.method.name, self.modes)]
 
 
-def modes_of(method: MethodName) -> tuple[Mode, ...]:
-    """Which modes make sense: nothing to federate without adaptation, and the oracle is one bound."""
+def _as_compared(experiment: Experiment, seed: int) -> Experiment:
+    # A comparison wants every site in every round, and a point on the curve after each.
+    all_sites = {"quorum": experiment.federation.sites, "evaluate_every": 1}
+    federation = experiment.federation.model_copy(update=all_sites)
+    return experiment.model_copy(update={"seed": seed, "federation": federation})
+
+
+def modes_of(method: MethodName, among: Sequence[Mode] = MODES) -> tuple[Mode, ...]:
+    """Which modes make sense: nothing to federate without adaptation, and the oracle is one bound.
+
+    Args:
+        method: Name of the method.
+        among: Modes that are asked for, where there is a choice.
+    """
     if method == "unadapted":
         return ("unadapted",)
-    return ("centralised",) if METHODS[method].oracle else ("local", "federated", "centralised")
+    return ("centralised",) if METHODS[method].oracle else tuple(mode for mode in MODES if mode in among)
 
 
 def compare(plan: Plan, federator: Federator, display: Display) -> list[Row]:
@@ -96,9 +112,12 @@ def compare(plan: Plan, federator: Federator, display: Display) -> list[Row]:
 
 
 def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> list[Row]:
-    experiment = plan.variant(plan.methods[0], seed)
-    with display.task("images") as progress:
-        task = load_task(experiment.data, cache=plan.cache, progress=progress)
+    experiment = _as_compared(plan.experiment, seed)
+    cells = plan.cells(seed)
+    tasks = {}
+    for data in dict.fromkeys(cell.experiment.data for cell in cells):
+        with display.task("images") as progress:
+            tasks[data] = load_task(data, cache=plan.cache, progress=progress)
     with display.task(f"source model, seed {seed}") as progress:
         release = ensure_release(
             experiment,
@@ -109,8 +128,9 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
             on_epoch=lambda done, of, _: progress(done, of),
         )
     info, _ = read_info(release, load_public_key(plan.home / "keys" / "owner.pub.pem"))
-    cells, basis = plan.cells(seed), basis_of(task, info.digest)
-    rows = {cell: row for cell in cells if (row := kept_row(cell, plan.home, basis)) is not None}
+    of_data = {data: basis_of(task, info.digest) for data, task in tasks.items()}
+    basis = {cell: of_data[cell.experiment.data] for cell in cells}
+    rows = {cell: row for cell in cells if (row := kept_row(cell, plan.home, basis[cell])) is not None}
     if rows:
         display.say(f"seed {seed}: {len(rows)} of {len(cells)} results are kept from an earlier run and used again")
     missing = [cell for cell in cells if cell not in rows]
@@ -118,18 +138,19 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
     with closing(_arms(plan, [c for c in missing if c.mode != "federated"], release, display)) as arms:
         for cell, parts in arms:
             rows[cell] = row_of_arms(cell, parts)
-            keep_row(cell, plan.home, basis, rows[cell])
+            keep_row(cell, plan.home, basis[cell], rows[cell])
     federated = [c for c in missing if c.mode == "federated"]
     if federated:
         for cell in federated:
-            claim_folder(job_folder(plan.home, cell.experiment), fingerprint(cell, basis))
+            claim_folder(job_folder(plan.home, cell.experiment), fingerprint(cell, basis[cell]))
         federator.run(plan, [c.experiment for c in federated], display)
-        shares = split_task(task, experiment, plan.experiment.federation.sites)
         before = _source_accuracy(plan, experiment, release, rows)
         for cell in federated:
             journal = Journal(job_folder(plan.home, cell.experiment) / "rounds.jsonl")
+            task = tasks[cell.experiment.data]
+            shares = split_task(task, cell.experiment, cell.experiment.federation.sites)
             rows[cell] = row_of_federation(cell, journal, before, shares)
-            keep_row(cell, plan.home, basis, rows[cell])
+            keep_row(cell, plan.home, basis[cell], rows[cell])
     return [rows[cell] for cell in cells]
 
 
@@ -138,7 +159,7 @@ def _arms(
 ) -> Generator[tuple[Cell, list[ArmResult]], None, None]:
     """Runs arms in worker processes, the longest first, and yields each cell once all its parts are there."""
     places: dict[Cell, list[int | None]] = {
-        c: list(range(plan.experiment.federation.sites)) if c.mode == "local" else [None] for c in cells
+        c: list(range(c.experiment.federation.sites)) if c.mode == "local" else [None] for c in cells
     }
     jobs = [(c, site) for c in cells for site in places[c]]
     if not jobs:

@@ -28,10 +28,14 @@ def publish(plan: Plan, rows: Sequence[Row], display: Display, *, command: str, 
         "modality": plan.experiment.data.modality,
         "classes": list(task.classes),
     }
+    if plan.variants:
+        facts["variants"] = {
+            v.name: v.model_dump(mode="json", exclude={"seed": True, "data": {"root"}}) for v in plan.variants
+        }
     experiment = plan.experiment.model_dump(mode="json", exclude={"seed": True, "method": {"name"}, "data": {"root"}})
     write_results(plan.home / "results.json", rows, experiment=experiment, facts=facts)
     title = f"RGB to {plan.experiment.data.modality}: {plan.experiment.name}"
-    notes = [*report.gap_closed(rows), *_bytes(rows)]
+    notes = [*report.gap_closed(rows), *report.steps_up(rows), *_bytes(rows), *report.collapses(rows)]
     text = f"# {title}\n\n`{command}`\n\n{report.markdown(rows)}\n" + "".join(f"- {note}\n" for note in notes)
     write_atomically(plan.home / "report.md", text.encode())
     draw(plan.home / "curves.png", rows, task, plan.experiment.data.modality)
@@ -49,14 +53,14 @@ def publish(plan: Plan, rows: Sequence[Row], display: Display, *, command: str, 
 
 
 def _bytes(rows: Sequence[Row]) -> list[str]:
-    """What travels in a federation of the last method that trains."""
+    """What travels in a federation of the last row that trains."""
     federated = [r for r in rows if r.mode == "federated" and r.steps > 0]
     if not federated:
         return []
     last = federated[-1]
     release = max(r.release_bytes for r in rows)  # sites keep it: later federations of a seed send none
     return [
-        f"{last.method}, federated: {last.bytes_up / last.rounds / 1e6:.2f} MB up and "
+        f"{last.label}, federated: {last.bytes_up / last.rounds / 1e6:.2f} MB up and "
         f"{last.bytes_down / last.rounds / 1e6:.2f} MB down a round, all sites together; "
         f"the release once, {release / 1e6:.2f} MB"
     ]

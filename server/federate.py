@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import yaml
 from flwr.app import Context, RecordDict
 
 from server import rounds
-from server.app import job_folder
+from server.app import job_folder, job_name
 from server.journal import Journal
 from server.local_grid import LocalGrid
 from server.owner import release_folder
 from server.progress import Display
-from server.simulation import simulation_link, stop_group
+from server.simulation import SimulationLink, simulation_link, stop_group
 from socket_core.config import Experiment
 from socket_core.files import write_atomically
 from socket_core.keys import load_public_key
@@ -31,43 +32,48 @@ class Federator(Protocol):
     """Runs federations, each to its last round, in the folders that :func:`job_folder` names."""
 
     def run(self, plan: Plan, experiments: Sequence[Experiment], display: Display) -> None:
-        """Runs experiments that differ in method alone."""
+        """Runs experiments that share seed and source model."""
 
 
 class FlowerFederator:
     """``flwr run`` against an own simulation SuperLink, stopped at the end."""
 
     def run(self, plan: Plan, experiments: Sequence[Experiment], display: Display) -> None:
-        """One Flower run for all methods: starting Ray takes longer than a tiny federation."""
-        config = plan.home / "experiment.yaml"
-        write_atomically(config, yaml.safe_dump(experiments[0].model_dump(mode="json")).encode())
+        """One Flower run for all that have as many sites: starting Ray takes longer than a tiny federation."""
+        for sites in dict.fromkeys(e.federation.sites for e in experiments):
+            alike = [e for e in experiments if e.federation.sites == sites]
+            display.say("starting Flower (an own SuperLink, with Ray; both are stopped at the end)")
+            # A SuperLink of its own: no site answers in a second run with another number of sites.
+            with simulation_link(plan.home) as link, display.task("federated, rounds over Flower") as progress:
+                self._run_alike(plan, alike, link, progress)
+
+    def _run_alike(
+        self, plan: Plan, experiments: Sequence[Experiment], link: SimulationLink, progress: Callable[[int, int], None]
+    ) -> None:
         run_config = {
-            "config": str(config),
-            "methods": ",".join(e.method.name for e in experiments),
-            "seeds": str(experiments[0].seed),
+            # Without the home, where it is found: a folder's name may hold a comma.
+            "config": ",".join(str(_config_file(plan, e).relative_to(plan.home)) for e in experiments),
             "home": str(plan.home),
             "cache": str(plan.cache),
             "resume": "auto",
         }
         journals = [Journal(job_folder(plan.home, e) / "rounds.jsonl") for e in experiments]
         total = sum(federated_rounds(e) for e in experiments)
-        display.say("starting Flower (an own SuperLink, with Ray; both are stopped at the end)")
         log = plan.home / "flower-run.log"
-        with simulation_link(plan.home) as link, display.task("federated, rounds over Flower") as progress:
-            sites, cpus = plan.experiment.federation.sites, min(plan.workers, multiprocessing.cpu_count())
-            process = link.run(run_config, sites=sites, cpus=cpus, log=log)
-            try:
-                seen = -1
-                while process.poll() is None:
-                    if (done := sum(j.rounds() for j in journals)) != seen:
-                        progress(done, total)
-                        seen = done
-                    time.sleep(0.3)
-                link.finish(process, log)
-                if seen < total:
-                    progress(total, total)
-            finally:
-                stop_group(process)
+        cpus = min(plan.workers, multiprocessing.cpu_count())
+        process = link.run(run_config, sites=experiments[0].federation.sites, cpus=cpus, log=log)
+        try:
+            seen = -1
+            while process.poll() is None:
+                if (done := sum(j.rounds() for j in journals)) != seen:
+                    progress(done, total)
+                    seen = done
+                time.sleep(0.3)
+            link.finish(process, log)
+            if seen < total:
+                progress(total, total)
+        finally:
+            stop_group(process)
 
 
 class LocalFederator:
@@ -78,25 +84,30 @@ class LocalFederator:
         from client.app import app  # the owner's code needs a site's code only to play both parts
 
         key = load_public_key(plan.home / "keys" / "owner.pub.pem")
-        config = plan.home / "experiment.yaml"
-        write_atomically(config, yaml.safe_dump(experiments[0].model_dump(mode="json")).encode())
-        run_config: dict[str, str | int | float | bool] = {
-            "config": str(config),
-            "home": str(plan.home),
-            "cache": str(plan.cache),
-        }
-        sites = plan.experiment.federation.sites
         for experiment in experiments:
+            sites = experiment.federation.sites
+            run_config: dict[str, str | int | float | bool] = {
+                "config": str(_config_file(plan, experiment)),
+                "home": str(plan.home),
+                "cache": str(plan.cache),
+            }
             contexts = {
                 i + 2: Context(1, i + 2, {"partition-id": i, "num-partitions": sites}, RecordDict(), run_config)
                 for i in range(sites)
             }
             folder = release_folder(plan.home, experiment)
             job = rounds.Job(experiment, read_release(folder, key), folder, job_folder(plan.home, experiment), "auto")
-            with display.task(f"federated {experiment.method.name}, in process") as progress:
+            with display.task(f"federated {job_name(experiment)}, in process") as progress:
 
                 def tell(step: str, facts: dict[str, object], job: rounds.Job = job) -> None:
                     if step == "round closed":
                         progress(int(str(facts["round"])), job.rounds)
 
                 rounds.run(LocalGrid(app, contexts), job, observe=tell)
+
+
+def _config_file(plan: Plan, experiment: Experiment) -> Path:
+    """Writes an experiment for the processes that run it."""
+    path = plan.home / "experiments" / f"{job_name(experiment)}.yaml"
+    write_atomically(path, yaml.safe_dump(experiment.model_dump(mode="json")).encode())
+    return path

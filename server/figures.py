@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,9 @@ from socket_core.data.types import TransferTask
 # Okabe and Ito's palette: told apart by colour-blind readers; methods also differ in marker.
 COLOURS = {"adabn": "#E69F00", "shot": "#56B4E9", "socket": "#009E73", "oracle": "#000000"}
 MARKERS = {"adabn": "s", "shot": "^", "socket": "o", "oracle": "D"}
+FURTHER_COLOURS = ("#D55E00", "#0072B2", "#CC79A7", "#F0E442")
+FURTHER_MARKERS = ("v", "P", "X", "<", ">", "*", "p")
+"""For variants, in turn; their numbers have no common factor, so that pairs repeat late."""
 STYLES = {"federated": "-", "centralised": "--", "local": ":"}
 EXAMPLES = 8
 
@@ -39,18 +43,20 @@ def draw(path: Path, rows: Sequence[Row], task: TransferTask, modality: str) -> 
 
 
 def _curves(axes: Axes, rows: Sequence[Row], modality: str) -> None:
-    for method, mode in dict.fromkeys((r.method, r.mode) for r in rows):
-        curves = np.array([r.curve for r in rows if (r.method, r.mode) == (method, mode)]) * 100
+    looks = _looks(dict.fromkeys(r.label for r in rows))
+    for label, mode in dict.fromkeys((r.label, r.mode) for r in rows):
+        curves = np.array([r.curve for r in rows if (r.label, r.mode) == (label, mode)]) * 100
+        colour, marker = looks[label]
         if mode == "unadapted":
-            axes.axhline(curves.mean(), color="#999999", label="unadapted")
+            axes.axhline(curves.mean(), color="#999999", label=label)
         elif curves.shape[1] == 2:  # a method of one round: a level, not a curve
-            axes.axhline(curves[:, 1].mean(), color=COLOURS[method], linestyle=STYLES[mode], label=f"{method}, {mode}")
+            axes.axhline(curves[:, 1].mean(), color=colour, linestyle=STYLES[mode], label=f"{label}, {mode}")
         else:
             mean = curves.mean(0)
-            axes.plot(mean, STYLES[mode], color=COLOURS[method], marker=MARKERS[method], label=f"{method}, {mode}")
+            axes.plot(mean, STYLES[mode], color=colour, marker=marker, label=f"{label}, {mode}")
             if len(curves) > 1:
                 low, high = curves.min(0), curves.max(0)
-                axes.fill_between(range(len(mean)), low, high, color=COLOURS[method], alpha=0.12)
+                axes.fill_between(range(len(mean)), low, high, color=colour, alpha=0.12)
     seeds = len({r.seed for r in rows})
     over = f"mean and range of {seeds} seeds" if seeds > 1 else "one seed"
     axes.set_title(f"RGB to {modality}: accuracy on held-out {modality} images, {over}")
@@ -60,6 +66,12 @@ def _curves(axes: Axes, rows: Sequence[Row], modality: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
+
+
+def _looks(labels: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each label: those of a method always, of a variant by its place."""
+    further = zip(cycle(FURTHER_COLOURS), cycle(FURTHER_MARKERS), strict=False)
+    return {x: (COLOURS[x], MARKERS[x]) if x in COLOURS else next(further) for x in labels}
 
 
 def _strip(figure: SubFigure, task: TransferTask, modality: str) -> None:

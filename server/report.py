@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.table import Table
 
-from server.results import Mode, Row, mean_and_spread
+from server.results import MODES, Mode, Row, mean_and_spread
 
-MODES: tuple[Mode, ...] = ("local", "federated", "centralised")
 HEADINGS = ("method", "each site alone", "federated", "centralised")
 TESTED_ON = (
     "Accuracy in % on the common held-out target set. Each site alone and federated: mean over the sites "
@@ -18,7 +18,7 @@ TESTED_ON = (
 
 
 def cell_text(rows: Sequence[Row]) -> str:
-    """Mean, spread over seeds and worst site of one method in one mode, in per cent."""
+    """Mean, spread over seeds and worst site of one label in one mode, in per cent."""
     if not rows:
         return "-"
     mean, spread = mean_and_spread([100 * r.accuracy for r in rows])
@@ -30,11 +30,11 @@ def cell_text(rows: Sequence[Row]) -> str:
 
 
 def table_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The table's lines as text, methods in the order of the rows."""
+    """The table's lines as text, one for each method or variant in the order of the rows."""
     lines = []
-    for method in dict.fromkeys(row.method for row in rows):
-        own = [r for r in rows if r.method == method]
-        name = f"{method} (uses target labels)" if any(r.oracle for r in own) else method
+    for label in dict.fromkeys(row.label for row in rows):
+        own = [r for r in rows if r.label == label]
+        name = f"{label} (uses target labels)" if any(r.oracle for r in own) else label
         if unadapted := [r for r in own if r.mode == "unadapted"]:
             # One model, whoever holds it: the figure belongs to all three columns.
             lines.append((name, *[cell_text(unadapted)] * 3))
@@ -62,16 +62,69 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def gap_closed(rows: Sequence[Row]) -> list[str]:
     """Sentences on the share of the gap from unadapted to the oracle that each method closes, all seeds together."""
-    by = {(r.method, r.mode): [x.accuracy for x in rows if (x.method, x.mode) == (r.method, r.mode)] for r in rows}
+    by = {(r.label, r.mode): [x.accuracy for x in rows if (x.label, x.mode) == (r.label, r.mode)] for r in rows}
     low, high = by.get(("unadapted", "unadapted")), by.get(("oracle", "centralised"))
     if low is None or high is None:
         return []
     floor, gap = mean_and_spread(low)[0], mean_and_spread(high)[0] - mean_and_spread(low)[0]
     if gap <= 0:
         return ["The oracle is not above the unadapted model: there is no gap to close."]
-    out = []
-    for (method, mode), values in by.items():
-        if mode in ("federated", "centralised") and method != "oracle":
+    out, bounds = [], {r.label for r in rows if r.oracle}
+    for (label, mode), values in by.items():
+        if mode in ("federated", "centralised") and label not in bounds:
             share = (mean_and_spread(values)[0] - floor) / gap
-            out.append(f"{method}, {mode}: closes {share:.0%} of the gap from unadapted to supervised")
+            out.append(f"{label}, {mode}: closes {share:.0%} of the gap from unadapted to supervised")
+    return out
+
+
+class Difference(NamedTuple):
+    """Accuracy of one label minus that of another with the same seeds, in percentage points.
+
+    Attributes:
+        mean: Over the seeds that both have.
+        spread: Sample standard deviation over them; None for a single one.
+        seeds: How many.
+    """
+
+    mean: float
+    spread: float | None
+    seeds: int
+
+
+def paired_difference(rows: Sequence[Row], a: str, b: str, mode: Mode) -> Difference | None:
+    """By how much label ``a`` is above label ``b``, seed by seed; None if they share none in this mode.
+
+    Seeds differ in source model and shares, which both labels meet alike: differences vary less than accuracies.
+    The unadapted model is the same in every mode.
+    """
+    of_a, of_b = (
+        {r.seed: 100 * r.accuracy for r in rows if r.label == label and r.mode in (mode, "unadapted")}
+        for label in (a, b)
+    )
+    both = [of_a[seed] - of_b[seed] for seed in of_a if seed in of_b]
+    return Difference(*mean_and_spread(both), len(both)) if both else None
+
+
+def steps_up(rows: Sequence[Row]) -> list[str]:
+    """Sentences on how far each plain method is above the one before it in the table, bounds left out."""
+    methods = list(dict.fromkeys(r.label for r in rows if r.label == r.method and not r.oracle))
+    out = []
+    for before, method in zip(methods, methods[1:], strict=False):
+        for mode in ("federated", "centralised"):
+            if (found := paired_difference(rows, method, before, mode)) is not None:
+                spread = f" ± {found.spread:.1f}" if found.spread is not None else ""
+                seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed"
+                out.append(f"{method} - {before}, {mode}: {found.mean:+.1f}{spread} points over {seeds}")
+    return out
+
+
+def collapses(rows: Sequence[Row]) -> list[str]:
+    """A warning for each row in which a model predicts few classes, whatever its accuracy says."""
+    out = []
+    for r in (r for r in rows if r.collapsed):
+        entropy = f", entropy {r.prediction_entropy:.2f} of 1" if r.prediction_entropy is not None else ""
+        out.append(
+            f"warning: {r.label}, {r.mode}, seed {r.seed} collapsed: "
+            f"{r.classes_predicted} of {len(r.confusion)} classes predicted{entropy}"
+        )
     return out

@@ -17,13 +17,17 @@ import torch
 from socket_core.errors import FederationError
 from socket_core.files import write_atomically
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)
+"""Version 2 added label, prediction_entropy and partition; rows of version 1 get what the fields say below."""
 Mode = Literal["unadapted", "local", "federated", "centralised"]
+MODES: tuple[Mode, ...] = ("local", "federated", "centralised")
+"""The columns of a table. Unadapted is none: one model, whoever holds it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method in one mode with one seed.
+    """One method, or a variant of one, in one mode with one seed.
 
     Attributes:
         method: Name of the method.
@@ -48,6 +52,10 @@ class Row:
         oracle: Whether target labels were used to train or choose. Such a row is a bound, no result.
         epsilon: Always None so far: no differential privacy was asked for.
         epsilon_unit: "none" so far.
+        label: What tables call it: the variant's name, or the method's, which is the default.
+        prediction_entropy: Lowest over the models: entropy of the held-out predictions over that of evenly spread
+            ones. None in results that were written before it was kept.
+        partition: How the target images were spread over the sites; empty in results from before it was kept.
     """
 
     method: str
@@ -72,6 +80,13 @@ class Row:
     oracle: bool = False
     epsilon: float | None = None
     epsilon_unit: str = "none"
+    label: str = ""
+    prediction_entropy: float | None = None
+    partition: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.method)
 
 
 def environment(command: str) -> dict[str, Any]:
@@ -119,9 +134,9 @@ def read_results(path: Path) -> tuple[list[Row], dict[str, Any]]:
             where=str(path),
             remedy="run socket-owner compare to make them",
         ) from None
-    if content.get("schema_version") != SCHEMA_VERSION:
+    if content.get("schema_version") not in READABLE:
         raise FederationError(
-            f"results schema {content.get('schema_version')}, this build reads {SCHEMA_VERSION}",
+            f"results schema {content.get('schema_version')}, this build reads {READABLE[0]} to {READABLE[-1]}",
             where=str(path),
             remedy="use the version that wrote them, or run the comparison again",
         )

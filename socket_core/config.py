@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from socket_core.errors import ConfigError
-from socket_core.yaml_files import explain, read_mapping
+from socket_core.extends import holder, merge, read_layers
+from socket_core.yaml_files import explain
 
 BnPolicy = Literal["local", "source", "pooled"]
 MethodName = Literal["unadapted", "adabn", "shot", "socket", "tgkt", "oracle"]
@@ -234,17 +235,18 @@ OPERATIONAL: dict[str, Any] = {
 
 
 def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Experiment:
-    """Reads and validates a YAML experiment.
+    """Reads and validates a YAML experiment, with what it extends (see :mod:`socket_core.extends`).
 
     Args:
         path: The file.
         overrides: Dotted keys to values, applied on top: ``{"method.name": "shot", "seed": 1}``.
 
     Raises:
-        ConfigError: If the file is missing, is not YAML, or a key or value is wrong; names the key, and
-            the nearest known one if the key is unknown.
+        ConfigError: If a file is missing, is not YAML, or a key or value is wrong; names the file and the key,
+            and the nearest known one if the key is unknown.
     """
-    raw = read_mapping(path)
+    layers = read_layers(path)
+    raw = merge(layers)
     for dotted, value in (overrides or {}).items():
         *sections, last = dotted.split(".")
         node = raw
@@ -257,7 +259,13 @@ def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Expe
                     remedy=f"{dotted!r} is set from outside and belongs there",
                 )
         node[last] = value
-    experiment = parse_experiment(raw, where=str(path))
+    try:
+        experiment = Experiment.model_validate(raw, strict=False)
+    except ValidationError as error:
+        location = error.errors()[0]["loc"]
+        given = ".".join(map(str, location)) in (overrides or {})  # by the caller, hence in none of the files
+        where = path if given else holder(layers, location)
+        raise explain(error, Experiment, where=str(where), see="configs/README.md") from None
     # Sites and workers have other working directories: what a file says is relative to the file.
     data = experiment.data
     if data.root and not Path(data.root).expanduser().is_absolute():

@@ -20,7 +20,7 @@ class RunConfig:
     """Values of ``[tool.flwr.app.config]``; an empty text means "the experiment's own".
 
     Attributes:
-        config: The experiment, inside the app or as an absolute path.
+        config: The experiment, inside the app, below ``home`` or as an absolute path; or several, comma-separated.
         methods: Comma-separated; each is a federation of its own, one after the other.
         seeds: Comma-separated numbers; likewise.
         home: Where keys, releases and runs are written.
@@ -54,15 +54,24 @@ class RunConfig:
         )
 
     def experiments(self) -> list[Experiment]:
-        """One experiment for each seed and method, seeds outermost.
+        """One experiment for each seed, file and method, seeds outermost.
 
         Raises:
-            ConfigError: If the file or a value is wrong.
+            ConfigError: If a file or a value is wrong.
         """
-        path = Path(self.config).expanduser()
-        path = path if path.is_absolute() else APP / path
-        grid = itertools.product(_words(self.seeds), _words(self.methods))
-        return [load_experiment(path, overrides(method, seed, self.data)) for seed, method in grid]
+        grid = itertools.product(_words(self.seeds), self._files(), _words(self.methods))
+        return [load_experiment(path, overrides(method, seed, self.data)) for seed, path, method in grid]
+
+    def _files(self) -> list[Path]:
+        if (alone := Path(self.config).expanduser()).is_absolute() and alone.exists():
+            return [alone]  # whose path may hold a comma
+        return [self._file(Path(word).expanduser()) for word in _words(self.config)]
+
+    def _file(self, path: Path) -> Path:
+        if path.is_absolute():
+            return path
+        in_app, in_home = APP / path, self.home / path
+        return in_home if in_home.is_file() and not in_app.is_file() else in_app
 
 
 def overrides(method: str = "", seed: str = "", data: str = "") -> dict[str, Any]:

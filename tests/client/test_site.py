@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from flwr.app import Context, RecordDict
 from PIL import Image
 
@@ -15,10 +16,11 @@ from client.egress import Gate
 from client.site import open_deployed, open_site, read_site_file
 from client.store import SiteStore
 from server.local_grid import LocalGrid
+from socket_core.config import parse_experiment
 from socket_core.data.catalogue import split_task
 from socket_core.errors import ConfigError, DataError
 from tests.client.builders import Deployment
-from tests.server.builders import Bench, World, experiment_with, tree
+from tests.server.builders import Bench, World, experiment_with, raw_with, tree
 
 
 @pytest.fixture
@@ -167,6 +169,18 @@ def test_a_simulated_site_has_its_share_whatever_its_node_id(world: World, tmp_p
         data = site.load(bench.experiment).data
         assert np.array_equal(data.tr.pixels, share.data.tr.pixels)
         assert np.array_equal(data.ti.target.pixels, share.data.ti.target.pixels)
+
+
+def test_a_simulated_site_reads_the_pairs_of_the_experiment_that_it_is_asked_for(world: World, tmp_path: Path) -> None:
+    bench = Bench(world, tmp_path)
+    fewer = raw_with(name="fewer", data__scenes=raw_with()["data"]["scenes"] | {"ti": 12})
+    (tmp_path / "fewer.yaml").write_text(yaml.safe_dump(fewer), encoding="utf-8")
+    context = bench.context(0, 5)
+    context.run_config["config"] = f"{bench.config},{tmp_path / 'fewer.yaml'}"
+    site = open_site(context)
+    asked = parse_experiment(fewer, where="tests")
+    moved = asked.model_copy(update={"data": asked.data.model_copy(update={"root": "/owner/only"})})
+    assert [len(site.load(e).data.ti) for e in (bench.experiment, asked, moved)] == [7, 4, 4]
 
 
 @pytest.mark.parametrize("node_config", [{}, {"partition-id": 0}, {"num-partitions": 3}, {"site": "north"}])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,6 +24,9 @@ from server.comparison_report import publish
 from server.federate import LocalFederator
 from server.progress import Display
 from server.results import read_results
+from socket_core.config import DataConfig
+from socket_core.data.catalogue import load_task
+from socket_core.data.types import TransferTask
 from socket_core.errors import ConfigError, ReleaseError
 from tests.client.builders import Deployment
 from tests.e2e.processes import gone
@@ -80,7 +85,7 @@ def test_a_second_call_takes_everything_and_changes_no_row(finished: Plan, monke
 
 def test_a_damaged_cell_is_run_again_to_the_same_row(finished: Plan) -> None:
     before = read_results(finished.home / "results.json")[0]
-    cell = finished.home / "cells" / "adabn-local-seed0.json"
+    cell = finished.home / "cells" / "small-adabn-seed0-local.json"
     cell.write_text(cell.read_text()[:40])
     after = compare(finished, LocalFederator(), QUIET)
     assert [r.accuracy for r in after] == [r.accuracy for r in before]
@@ -90,6 +95,60 @@ def test_a_changed_experiment_takes_no_old_cell(finished: Plan, tmp_path: Path) 
     changed = Plan(experiment_with(method__lr=0.01), ("shot",), (0,), finished.home, finished.cache, workers=1)
     cell = changed.cells(0)[0]
     assert kept_row(cell, changed.home, "any") is None
+
+
+def test_variants_are_rows_of_their_own_on_the_same_source_model(finished: Plan, tmp_path: Path) -> None:
+    variants = (
+        experiment_with(name="two-sites", method__name="shot", federation__sites=2, federation__rounds=1),
+        experiment_with(name="few-pairs", federation__partition="dirichlet:0.5", data__ti_classes=["arch"]),
+    )
+    plan = dataclasses.replace(finished, methods=("shot",), variants=variants, modes=("federated",))
+    loaded: list[DataConfig] = []
+
+    def counted(cfg: DataConfig, **rest: Any) -> TransferTask:
+        loaded.append(cfg)
+        return load_task(cfg, **rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare_module, "load_task", counted)
+        rows = compare(plan, LocalFederator(), QUIET)
+    assert loaded == [variants[0].data, variants[1].data]  # once for each, not for each row
+    before = {(r.label, r.mode): r for r in read_results(finished.home / "results.json")[0]}
+    assert rows[0] == before["shot", "federated"]
+    assert [(r.label, r.method, r.mode, r.partition, r.rounds) for r in rows[1:]] == [
+        ("two-sites", "shot", "federated", "iid", 1),
+        ("few-pairs", "socket", "federated", "dirichlet:0.5", 2),
+    ]
+    assert rows[1].steps == 2 * 2
+    assert rows[1].curve[0] == rows[2].curve[0] == before["unadapted", "unadapted"].accuracy
+    assert all(r.prediction_entropy is not None and 0 <= r.prediction_entropy <= 1 for r in rows)
+    assert compare(plan, LocalFederator(), QUIET) == rows
+
+    written = dataclasses.replace(plan, home=tmp_path)
+    publish(written, rows, QUIET, command="socket-owner compare", started=0.0)
+    again, rest = read_results(tmp_path / "results.json")
+    assert again == rows
+    assert list(rest["variants"]) == ["two-sites", "few-pairs"]
+    assert "| two-sites |" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_the_command_takes_variants_without_methods_in_one_mode(finished: Plan, tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text(yaml.safe_dump(raw_with()))
+    folder = tmp_path / "ablations"
+    folder.mkdir()
+    for name in ("b", "a"):
+        (folder / f"{name}.yaml").write_text(f"extends: ../base.yaml\nname: {name}\nmethod: {{name: adabn}}\n")
+    out = tmp_path / "out"
+    command = ["compare", "--config", str(base), "--out", str(out), "--cache", str(finished.cache), "--in-process"]
+    command += ["--methods", "none", "--variants", str(folder), "--modes", "centralised", "--quiet", "--json"]
+    done = CliRunner().invoke(owner_app, [*command, "--workers", "1"])
+    assert done.exit_code == 0, done.output
+    assert [(r["label"], r["mode"]) for r in json.loads(done.stdout)["rows"]] == [
+        ("a", "centralised"),
+        ("b", "centralised"),
+    ]
 
 
 def test_a_failure_while_a_row_is_kept_ends_the_workers(
@@ -128,10 +187,17 @@ def test_report_and_picture_are_written(finished: Plan) -> None:
     assert (finished.home / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_unknown_methods_and_seeds_are_named(tmp_path: Path) -> None:
+def test_unknown_methods_modes_and_seeds_are_named(tmp_path: Path) -> None:
     runner, config = CliRunner(), tmp_path / "e.yaml"
     config.write_text(yaml.safe_dump(raw_with()))
-    for option, value in (("--methods", "sockt"), ("--seeds", "one")):
+    for option, value in (
+        ("--methods", "sockt"),
+        ("--methods", "none"),
+        ("--methods", ""),
+        ("--seeds", "one"),
+        ("--modes", "central"),
+        ("--modes", ""),
+    ):
         result = runner.invoke(owner_app, ["compare", "--config", str(config), option, value])
         assert isinstance(result.exception, ConfigError)
         assert option in str(result.exception)

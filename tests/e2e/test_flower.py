@@ -50,7 +50,8 @@ def png_folder(root: Path) -> None:
 
 
 def plan_in(home: Path, cache: Path) -> Plan:
-    return Plan(experiment_with(), ("socket",), (0,), home, cache, workers=1)
+    variant = experiment_with(name="no-ti", method__weights={"ti": 0.0})
+    return Plan(experiment_with(), ("socket",), (0,), home, cache, workers=1, variants=(variant,))
 
 
 def final_parameters(home: Path, experiment: Experiment) -> Flat:
@@ -74,10 +75,12 @@ def test_a_real_flower_run_gives_the_parameters_of_the_run_in_process_and_leaves
 
     experiment = inside.variant("socket", 0)
     np.testing.assert_array_equal(final_parameters(flower.home, experiment), final_parameters(inside.home, experiment))
-    federated = {row.mode: row for row in flower_rows}["federated"]
-    expected = {row.mode: row for row in rows}["federated"]
-    assert federated.confusion == expected.confusion
-    assert federated.bytes_up == expected.bytes_up > 0
+    for label in ("socket", "no-ti"):
+        federated, expected = (
+            {(r.label, r.mode): r for r in found}[label, "federated"] for found in (flower_rows, rows)
+        )
+        assert federated.confusion == expected.confusion
+        assert federated.bytes_up == expected.bytes_up > 0
     assert Journal(job_folder(flower.home, experiment) / "rounds.jsonl").rounds() == 2
     assert processes_of(flower.home) == []
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from server.results import write_results
+from tests.server.rows import row
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import update_tables
@@ -32,3 +35,17 @@ def test_a_wrong_figure_is_noticed_and_mended(tmp_path: Path, monkeypatch: pytes
     assert text.endswith("after\n")
     assert "99.9\n<!--" not in text
     assert "| socket |" in text
+
+
+def test_variants_are_lines_of_the_table(tmp_path: Path) -> None:
+    rows = [
+        row("unadapted", "unadapted", accuracy=0.1),
+        row("socket", accuracy=0.5),
+        row("socket", accuracy=0.4, label="no-ti"),
+        row("oracle", "centralised", accuracy=0.9, oracle=True),
+    ]
+    facts = {"command": "socket-owner compare", "packages": {"torch": "1"}, "cpus": 2, "device": "cpu"}
+    write_results(tmp_path / "r.json", rows, experiment={}, facts=facts)
+    text = update_tables.updated("<!-- table: r.json -->\n<!-- /table -->", tmp_path)
+    assert "| socket | - | 50.0 (50.0) | - |\n| no-ti | - | 40.0 (40.0) | - |" in text
+    assert "no-ti, federated: closes 38% of the gap" in text

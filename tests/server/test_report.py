@@ -1,0 +1,103 @@
+"""Tables and notes: rows go by their label, differences by their seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from server import report
+from server.results import Row
+from tests.server.rows import row
+
+
+def by_seed(method: str, *accuracies: float, label: str = "") -> list[Row]:
+    return [row(method, seed=i, accuracy=a, label=label) for i, a in enumerate(accuracies)]
+
+
+def test_variants_of_one_method_are_lines_of_their_own() -> None:
+    rows = [
+        row("unadapted", "unadapted", accuracy=0.1),
+        *by_seed("socket", 0.5, 0.7),
+        *by_seed("socket", 0.2, 0.4, label="no-ti"),
+        row("oracle", "centralised", accuracy=0.9, oracle=True),
+        row("oracle", "centralised", accuracy=0.8, oracle=True, label="oracle-iid"),
+    ]
+    assert report.table_lines(rows) == [
+        ("unadapted", "10.0", "10.0", "10.0"),
+        ("socket", "-", "60.0 ± 14.1 (60.0)", "-"),
+        ("no-ti", "-", "30.0 ± 14.1 (30.0)", "-"),
+        ("oracle (uses target labels)", "-", "-", "90.0"),
+        ("oracle-iid (uses target labels)", "-", "-", "80.0"),
+    ]
+
+
+def test_the_gap_is_closed_by_label_and_not_by_bounds() -> None:
+    rows = [
+        row("unadapted", "unadapted", accuracy=0.1),
+        row("socket", accuracy=0.5),
+        row("socket", accuracy=0.3, label="no-ti"),
+        row("oracle", "centralised", accuracy=0.9, oracle=True),
+        row("oracle", "centralised", accuracy=0.8, oracle=True, label="oracle-iid"),
+    ]
+    assert report.gap_closed(rows) == [
+        "socket, federated: closes 50% of the gap from unadapted to supervised",
+        "no-ti, federated: closes 25% of the gap from unadapted to supervised",
+    ]
+
+
+def test_differences_are_paired_by_seed() -> None:
+    rows = [*by_seed("shot", 0.1, 0.5, 0.3), *by_seed("socket", 0.2, 0.7, 0.6)]
+    found = report.paired_difference(rows, "socket", "shot", "federated")
+    assert found is not None
+    assert found.mean == pytest.approx(20)  # of 10, 20 and 30 points
+    assert found.spread == pytest.approx(10)
+    assert found.seeds == 3
+    back = report.paired_difference(rows[::-1], "shot", "socket", "federated")
+    assert back is not None
+    assert back.mean == pytest.approx(-found.mean)
+    assert back.spread == pytest.approx(found.spread)
+
+
+def test_a_seed_that_one_of_them_lacks_does_not_count() -> None:
+    rows = [*by_seed("shot", 0.1, 0.5), *by_seed("socket", 0.4)]
+    found = report.paired_difference(rows, "socket", "shot", "federated")
+    assert found is not None
+    assert found.mean == pytest.approx(30)
+    assert (found.spread, found.seeds) == (None, 1)
+    assert report.paired_difference(rows, "socket", "shot", "centralised") is None
+    assert report.paired_difference(rows, "socket", "nothing", "federated") is None
+
+
+def test_labels_are_told_apart_in_differences() -> None:
+    rows = [*by_seed("socket", 0.6), *by_seed("socket", 0.5, label="no-ti")]
+    found = report.paired_difference(rows, "socket", "no-ti", "federated")
+    assert found is not None
+    assert found.mean == pytest.approx(10)
+
+
+def test_each_plain_method_is_set_against_the_one_before_it() -> None:
+    rows = [
+        row("unadapted", "unadapted", 0, accuracy=0.1),
+        row("unadapted", "unadapted", 1, accuracy=0.2),
+        *by_seed("shot", 0.3, 0.5),
+        *by_seed("socket", 0.25, 0.25),
+        *by_seed("socket", 0.9, 0.9, label="variant"),
+        row("oracle", "centralised", accuracy=1.0, oracle=True),
+    ]
+    assert report.steps_up(rows) == [
+        "shot - unadapted, federated: +25.0 ± 7.1 points over 2 seeds",
+        "socket - shot, federated: -15.0 ± 14.1 points over 2 seeds",
+    ]
+    assert report.steps_up(rows[:1] + rows[2:3]) == ["shot - unadapted, federated: +20.0 points over one seed"]
+    assert report.steps_up(rows[:1]) == []
+
+
+def test_a_collapsed_row_is_warned_about() -> None:
+    rows = [
+        row("shot"),
+        row("shot", "local", 2, collapsed=True, classes_predicted=1, prediction_entropy=0.0, label="no-im"),
+        row("socket", seed=1, collapsed=True),
+    ]
+    assert report.collapses(rows) == [
+        "warning: no-im, local, seed 2 collapsed: 1 of 2 classes predicted, entropy 0.00 of 1",
+        "warning: socket, federated, seed 1 collapsed: 2 of 2 classes predicted",
+    ]
