@@ -241,7 +241,7 @@ class _TiFeatures:
         views = [identity(self._count)]
         views += [self._target.draw(rng, self._count) for _ in range(experiment.method.ti_views - 1)]
         self._draws = join(views)
-        rgb = Loader(pairs.rgb, prep, device)
+        rgb = Loader(pairs.rgb, Preprocessing.of(experiment.data, "rgb"), device)
         total = self._count * len(views)
         with torch.no_grad():
             chunks = np.array_split(np.arange(total), -(-total // 256))
