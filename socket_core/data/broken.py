@@ -24,23 +24,28 @@ def find_broken(index: DataIndex, modality: Modality, progress: Progress | None 
         progress: Called as ``progress(done, total)``, in files.
 
     Returns:
-        The files that cannot be used, in the order of the index; and the largest number of bits a pixel of the
-        target files that can, 0 if there are none.
+        The files that cannot be used; and the bits a pixel of the target files that can, 0 if there are none.
+        Where target files differ in bits, those with the rarer number cannot be used.
     """
     found: list[Skipped] = []
-    total, done, bits = sum(len(view.files) for view in index.views), 0, 0
+    depths: dict[int, list[Path]] = {8: [], 16: []}
+    total, done = sum(len(view.files) for view in index.views), 0
     for view in index.views:
-        broken, used = _faults(view, index, modality)
+        broken, bits = _faults(view, index, modality)
         found += broken
-        bits = max(bits, used)
+        if view.target is not None and bits:
+            depths[bits].append(view.target)
         done += len(view.files)
         if progress is not None:
             progress(done, total)
-    return found, bits
+    rare, common = sorted(depths, key=lambda bits: (len(depths[bits]), -bits))
+    reason = f"{rare} bits a pixel, while {len(depths[common])} others have {common}"
+    found += [(path, reason) for path in depths[rare]]
+    return found, common if depths[common] else 0
 
 
 def _faults(view: View, index: DataIndex, modality: Modality) -> tuple[list[Skipped], int]:
-    """The unusable files of one view, and the bits a pixel of its target."""
+    """The unusable files of one view, and the bits a pixel of its target if that can be used."""
     found: list[Skipped] = []
     sizes, bits = [], 0
     for path in view.files:
@@ -50,12 +55,12 @@ def _faults(view: View, index: DataIndex, modality: Modality) -> tuple[list[Skip
         except DataError as error:
             found.append((path, error.what))
             continue
-        sizes.append(pixels.shape[1::-1])
+        sizes.append((pixels.shape[1], pixels.shape[0]))
         bits = bits if kind == "rgb" else pixels.dtype.itemsize * 8
     if len(set(sizes)) == 2:
         (width, height), (other_width, other_height) = sizes
         reason = f"the halves differ in size: RGB {width}x{height}, {modality} {other_width}x{other_height}"
-        found += [(path, reason) for path in view.files]
+        return [(path, reason) for path in view.files], 0
     return found, bits
 
 

@@ -257,9 +257,7 @@ def full_scale_for(pixels: Pixels, given: float | None) -> float:
     )
 
 
-def _stack(
-    paths: Sequence[Path], modality: Modality, size: int, stored: Stored, progress: Progress | None
-) -> Pixels:
+def _stack(paths: Sequence[Path], modality: Modality, size: int, stored: Stored, progress: Progress | None) -> Pixels:
     """Decode and resize into one array, allocated once; no copy of the whole set is ever made."""
     first = resize(decode(paths[0], modality, stored), size, modality)
     stack = np.empty((len(paths), *first.shape), dtype=first.dtype)

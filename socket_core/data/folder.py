@@ -58,6 +58,4 @@ def load_folder(
     choice = Choice(classes, ti_classes, train, test, ti_splits, source_fraction, validation)
     choice.check()
     index = build_index(root, choice.splits, rgb, target)
-    return make_task(
-        index, choice, size=size, modality=modality, full_scale=full_scale, cache=cache, progress=progress
-    )
+    return make_task(index, choice, size=size, modality=modality, full_scale=full_scale, cache=cache, progress=progress)

@@ -76,8 +76,13 @@ class DataIndex:
     def without(self, broken: Collection[Skipped]) -> DataIndex:
         """Less the views that any of the files belongs to: a broken half takes its other half with it."""
         files = {path for path, _ in broken}
-        views = tuple(view for view in self.views if not files.intersection(view.files))
-        return replace(self, views=views, skipped=(*self.skipped, *broken))
+        kept, partners = [], []
+        for view in self.views:
+            if files.isdisjoint(view.files):
+                kept.append(view)
+            else:
+                partners += [(path, "left out with its other half") for path in view.files if path not in files]
+        return replace(self, views=tuple(kept), skipped=(*self.skipped, *broken, *partners))
 
     def unpaired(self, task: Collection[str]) -> list[Skipped]:
         """Files of classes outside ``task`` whose other half is missing.

@@ -81,7 +81,12 @@ def test_minimum_is_respected() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "expected"),
-    [("iid", ("iid", None)), ("dirichlet:0.5", ("dirichlet", 0.5)), ("dirichlet:3", ("dirichlet", 3))],
+    [
+        ("iid", ("iid", None)),
+        ("sensor", ("sensor", None)),
+        ("dirichlet:0.5", ("dirichlet", 0.5)),
+        ("dirichlet:3", ("dirichlet", 3)),
+    ],
 )
 def test_parse(spec: str, expected: tuple[str, float | None]) -> None:
     assert parse_partition(spec) == expected
@@ -93,6 +98,7 @@ def test_parse(spec: str, expected: tuple[str, float | None]) -> None:
         "",
         "iid:",
         "iid:1",
+        "sensor:1",
         "IID",
         "dirichlet",
         "dirichlet:",

@@ -47,9 +47,7 @@ def build_index(cfg: DataConfig, *, faults: Faults | None = None) -> DataIndex:
         )
     if cfg.kind == "diml":
         every, stored = (*splits, *cfg.ti_splits), _stored(cfg, diml.STORED)
-        return diml.build_index(
-            root, every, rgb=cfg.rgb_folder, target=cfg.target_folder, stored=stored, faults=faults
-        )
+        return diml.build_index(root, every, rgb=cfg.rgb_folder, target=cfg.target_folder, stored=stored, faults=faults)
     if cfg.kind == "epfl_nir":
         return epfl_nir.build_index(
             root,

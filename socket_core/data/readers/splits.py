@@ -43,5 +43,5 @@ def hashed_split(
             # Nearest to the share that whole units allow; the first always, the last never.
             test = not last and (place == 0 or held + len(members) / 2 <= wanted)
             held += len(members) if test else 0
-            parts[test] += [replace(view, split=names[test]) for view in members]
+            parts[test].extend(replace(view, split=names[test]) for view in members)
     return tuple(view for part in parts for view in sorted(part, key=lambda view: (view.label, view.id)))

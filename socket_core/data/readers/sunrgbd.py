@@ -15,10 +15,25 @@ from socket_core.data.readers.splits import hashed_split
 from socket_core.errors import DataError
 
 SENSORS = ("kv1", "kv2", "realsense", "xtion")
-TASK = (
-    "bathroom classroom computer_room conference_room corridor discussion_area home_office idk kitchen lab "
-    "living_room office office_kitchen printer_room reception_room rest_space study_space"
-).split()
+TASK = [
+    "bathroom",
+    "classroom",
+    "computer_room",
+    "conference_room",
+    "corridor",
+    "discussion_area",
+    "home_office",
+    "idk",
+    "kitchen",
+    "lab",
+    "living_room",
+    "office",
+    "office_kitchen",
+    "printer_room",
+    "reception_room",
+    "rest_space",
+    "study_space",
+]
 """The 17 scene classes that all four sensors have: the task of the published experiments."""
 
 STORED = Stored(rotated=True, bits=16)
@@ -55,7 +70,7 @@ def build_index(
         for folder in _samples(root / sensor):
             name = folder.relative_to(root).as_posix()
             halves = _only(folder / rgb, faults), _only(folder / target, faults)
-            label = _label(folder / "scene.txt", halves, faults)
+            label = _label(folder / "scene.txt", faults)
             if label and all(halves):
                 views.append(View(name, label, "", sensor, *halves))
             elif any(halves):
@@ -101,7 +116,7 @@ def _only(folder: Path, faults: Faults) -> Path | None:
     return None
 
 
-def _label(path: Path, halves: tuple[Path | None, Path | None], faults: Faults) -> str:
+def _label(path: Path, faults: Faults) -> str:
     """The scene class, or nothing."""
     text = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
     if len(text.split()) != 1:
