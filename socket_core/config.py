@@ -209,6 +209,12 @@ class Experiment(Section):
     method: MethodConfig = MethodConfig()
     federation: FederationConfig = FederationConfig()
 
+    @model_validator(mode="after")
+    def _sensors_are_known(self) -> Experiment:
+        if self.federation.partition == "sensor" and self.data.kind != "sunrgbd":
+            raise ValueError("federation.partition sensor needs data that name their sensors: data.kind sunrgbd")
+        return self
+
     def digest(self) -> str:
         """sha256 of all that decides the result: two experiments with one digest are the same experiment.
 

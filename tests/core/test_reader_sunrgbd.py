@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from socket_core.config import DataConfig, parse_experiment
+from socket_core.config import DataConfig, Experiment, parse_experiment
 from socket_core.data.catalogue import load_task, split_task
 from socket_core.data.decode import decode, decode_many
 from socket_core.data.index import Faults
@@ -31,6 +32,11 @@ def _config(root: Path, **values: Any) -> DataConfig:
     raw = {"kind": "sunrgbd", "root": str(root), "size": 16, "classes": CLASSES, "full_scale": 10000.0}
     raw["ti_splits"] = ["train", "test"]
     return parse_experiment({"data": raw | values}, where="test").data
+
+
+def _sites(number: int) -> Experiment:
+    raw = {"data": {"kind": "sunrgbd"}, "federation": {"partition": "sensor", "sites": number, "quorum": 1}}
+    return parse_experiment(raw, where="test")
 
 
 def test_rotation_is_undone_to_the_last_bit(tmp_path: Path) -> None:
@@ -109,14 +115,13 @@ def test_the_published_task_is_the_default() -> None:
 @pytest.mark.parametrize("number", [1, 3, 5])
 def test_one_site_a_sensor_and_no_other_number_of_sites(root: Path, number: int) -> None:
     task = load_task(_config(root), cache=None)
-    raw = {"federation": {"partition": "sensor", "sites": number, "quorum": 1}}
     with pytest.raises(ConfigError, match=r"federation\.sites: .*4 sensors, found \d sites\n.*kv1, kv2, realsense"):
-        split_task(task, parse_experiment(raw, where="test"), number)
+        split_task(task, _sites(number), number)
 
 
 def test_sites_hold_what_their_own_sensor_took(root: Path) -> None:
     task = load_task(_config(root), cache=None)
-    experiment = parse_experiment({"federation": {"partition": "sensor", "sites": 4}}, where="test")
+    experiment = _sites(4)
     shares = split_task(task, experiment, 4)
     assert [len(share.data.tr) for share in shares] == [6] * 4
     assert [len(share.data.ti) for share in shares] == [8] * 4
@@ -125,13 +130,25 @@ def test_sites_hold_what_their_own_sensor_took(root: Path) -> None:
     assert all(one.max() < two.min() for one, two in itertools.pairwise(middles))
 
 
+def test_sites_by_sensor_need_data_with_sensors_and_enough_of_each(root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"partition sensor needs data that name their sensors"):
+        parse_experiment({"federation": {"partition": "sensor"}}, where="test")
+    task = load_task(_config(root), cache=None)
+    with pytest.raises(ConfigError, match="data that name the sensors, found none"):
+        split_task(dataclasses.replace(task, sensors=None), _sites(4), 4)
+    assert task.sensors is not None
+    few = dataclasses.replace(task.sensors, ti=np.zeros(len(task.ti), np.int64))
+    with pytest.raises(DataError, match="2 pairs of sensor 'kv2', found 6 and 0"):
+        split_task(dataclasses.replace(task, sensors=few), _sites(4), 4)
+
+
 def test_source_and_target_sensors_are_chosen(root: Path) -> None:
     chosen = {"source_sensors": ["kv1"], "target_sensors": ["kv2", "xtion"]}
     task = load_task(_config(root, **chosen), cache=None)
     assert (len(task.source_train), len(task.target_train), len(task.ti)) == (6, 12, 32)
     assert task.sensors is not None
     assert task.sensors.names == ("kv2", "xtion", "kv1", "realsense")
-    experiment = parse_experiment({"federation": {"partition": "sensor", "sites": 2}}, where="test")
+    experiment = _sites(2)
     with pytest.raises(ConfigError, match=r"data\.ti_sensors: .*kv1, realsense\n.*\[kv2, xtion\]"):
         split_task(task, experiment, 2)
     own = load_task(_config(root, **chosen, ti_sensors=["kv2", "xtion"]), cache=None)
