@@ -79,7 +79,7 @@ def _lines(found: Survey, skip_broken: bool) -> list[str]:
     lines += [
         "",
         f"classes                  {len(found.classes)}" + (f", {len(found.task)} in the task" if found.task else ""),
-        f"pairs outside the task   {found.pairs}",
+        f"{'pairs outside the task' if found.task else 'pairs':24} {found.pairs}",
         f"without other half       {found.unpaired}",
         f"bits of {found.modality:16} {found.bits}",
     ]

@@ -99,6 +99,7 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
     experiment = plan.variant(plan.methods[0], seed)
     with display.task("images") as progress:
         task = load_task(experiment.data, cache=plan.cache, progress=progress)
+    shares = split_task(task, experiment, plan.experiment.federation.sites)  # if it fails, then before training
     with display.task(f"source model, seed {seed}") as progress:
         release = ensure_release(
             experiment,
@@ -124,7 +125,6 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
         for cell in federated:
             claim_folder(job_folder(plan.home, cell.experiment), fingerprint(cell, basis))
         federator.run(plan, [c.experiment for c in federated], display)
-        shares = split_task(task, experiment, plan.experiment.federation.sites)
         before = _source_accuracy(plan, experiment, release, rows)
         for cell in federated:
             journal = Journal(job_folder(plan.home, cell.experiment) / "rounds.jsonl")

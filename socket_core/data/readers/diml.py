@@ -73,7 +73,7 @@ def _classes(top: Path) -> list[Path]:
         raise DataError(
             f"expected one resolution, found {' and '.join(path.name for path in there)}",
             where=str(top),
-            remedy="choose one: data.train_split: train/LR, data.test_split: test/LR",
+            remedy="choose one in data.train_split: train/LR, data.test_split: test/LR, data.ti_splits: [train/LR]",
         )
     folders = sorted(p for p in (there or [top])[0].iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
