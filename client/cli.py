@@ -10,6 +10,7 @@ import typer
 
 from socket_core.command_line import run
 from socket_core.config import Experiment, load_experiment
+from socket_core.errors import ConfigError
 from socket_core.run_config import overrides
 
 app = typer.Typer(
@@ -19,30 +20,59 @@ app = typer.Typer(
     help="Check a site's images and policy, and adapt a release without any server.",
 )
 
+AnySiteFile = Annotated[Path | None, typer.Argument(metavar="[SITE.YAML]", help="The site's own configuration.")]
+AnyConfig = Annotated[Path | None, typer.Option("--config", help="Experiment: method, sizes, classes, list files.")]
 SiteFile = Annotated[Path, typer.Argument(metavar="SITE.YAML", help="The site's own configuration.")]
 Config = Annotated[Path, typer.Option("--config", help="Experiment: method, sizes, steps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 @app.command()
-def check(site_file: SiteFile, config: Config, as_json: Json = False) -> None:
-    """Read the site's images and say whether its policy allows the experiment. Nothing leaves.
+def check(
+    site_file: AnySiteFile = None,
+    config: AnyConfig = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A data set's folder, in place of a site.")] = None,
+    kind: Annotated[str, typer.Option(help="Its layout: folder, lists, sunrgbd, diml or epfl_nir.")] = "",
+    modality: Annotated[str, typer.Option(help="Of its target images: depth or nir.")] = "",
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Broken files are listed, no error.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Read a site's images and say whether its policy allows the experiment; or read a data set. Nothing leaves.
 
-    Example: socket-site check /srv/site/site.yaml --config configs/demo.yaml
+    A site:     socket-site check /srv/site/site.yaml --config configs/demo.yaml
+
+    A data set: socket-site check --data /data/SUNRGBD --kind sunrgbd
     """
+    if data is not None and site_file is None:
+        from client.data_check import check_data
+
+        check_data(data, config, kind=kind, modality=modality, skip_broken=skip_broken, as_json=as_json)
+        return
+    if site_file is None or config is None or data is not None:
+        raise ConfigError(
+            "expected either a site file and --config, or --data with --kind or --config",
+            where="socket-site check",
+            remedy="see socket-site check --help",
+        )
+    if kind or modality or skip_broken:
+        raise ConfigError(
+            "--kind, --modality and --skip-broken go with --data alone",
+            where="socket-site check",
+            remedy="a site's images are what its site.yaml says; remove the files that are broken",
+        )
     from client import policy
     from client.site import open_deployed
 
     experiment = load_experiment(config)
     site = open_deployed(site_file)
-    data = site.load(experiment).data
+    own = site.load(experiment).data
     policy.check(site.policy, experiment, experiment.federation.rounds)
     facts = {
         "site": site.name,
         "modality": site.modality,
-        "task_relevant_images": len(data.tr),
-        "task_irrelevant_pairs": len(data.ti),
-        "bits": data.tr.pixels.dtype.itemsize * 8,
+        "task_relevant_images": len(own.tr),
+        "task_irrelevant_pairs": len(own.ti),
+        "bits": own.tr.pixels.dtype.itemsize * 8,
         "policy": f"allows {experiment.method.name} with bn_policy {experiment.federation.bn_policy}",
     }
     print(json.dumps(facts) if as_json else "\n".join(f"{k.replace('_', ' '):24} {v}" for k, v in facts.items()))

@@ -16,7 +16,7 @@ from client.policy import SIMULATION, SitePolicy
 from client.store import SiteStore
 from socket_core.config import NAME, Experiment, Section
 from socket_core.data.catalogue import load_task, site_name, split_task
-from socket_core.data.decode import check_pair_sizes, decode_many, full_scale_for
+from socket_core.data.decode import Stored, check_pair_sizes, decode_many, full_scale_for
 from socket_core.data.types import Images, Index, Labelled, Modality, Pairs, SiteData
 from socket_core.errors import ConfigError, DataError
 from socket_core.keys import load_public_key
@@ -91,6 +91,7 @@ class SiteFile(Section):
     ti_rgb: Path = Field(description="folder of the RGB halves of the task-irrelevant pairs")
     ti_target: Path = Field(description="folder of the target halves, same file names but for the ending")
     full_scale: float | None = Field(None, gt=0, description="pixel value that becomes 1.0; needed for 16-bit")
+    rotated: bool = Field(False, description="16-bit depth with SUN RGB-D's rotated bits")
     policy: SitePolicy = SitePolicy()
 
 
@@ -190,7 +191,7 @@ def read_site_file(path: Path) -> SiteFile:
 
 
 def _images(files: list[Path], site: SiteFile, size: int, cache: Path) -> Images:
-    pixels = decode_many(files, site.modality, size, cache=cache)
+    pixels = decode_many(files, site.modality, size, stored=Stored(rotated=site.rotated), cache=cache)
     return Images(pixels, full_scale_for(pixels, site.full_scale))
 
 

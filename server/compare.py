@@ -34,8 +34,9 @@ from server.journal import Journal
 from server.owner import ensure_release
 from server.progress import Display
 from server.results import MODES, Mode, Row
-from socket_core.config import Experiment, MethodName
+from socket_core.config import DataConfig, Experiment, MethodName
 from socket_core.data.catalogue import load_task, split_task
+from socket_core.data.types import TransferTask
 from socket_core.keys import load_public_key
 from socket_core.methods import METHODS, needs_pairs
 from socket_core.release import read_info
@@ -118,6 +119,7 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
     for data in dict.fromkeys(cell.experiment.data for cell in cells):
         with display.task("images") as progress:
             tasks[data] = load_task(data, cache=plan.cache, progress=progress)
+    _check_splits(cells, tasks)
     with display.task(f"source model, seed {seed}") as progress:
         release = ensure_release(
             experiment,
@@ -152,6 +154,17 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
             rows[cell] = row_of_federation(cell, journal, before, shares)
             keep_row(cell, plan.home, basis[cell], rows[cell])
     return [rows[cell] for cell in cells]
+
+
+def _check_splits(cells: Sequence[Cell], tasks: dict[DataConfig, TransferTask]) -> None:
+    """Splits every task as its cells will: if that fails, then before a source model is trained."""
+    seen = set()
+    for cell in cells:
+        federation = cell.experiment.federation
+        key = (cell.experiment.data, federation.partition, federation.sites)
+        if key not in seen:
+            seen.add(key)
+            split_task(tasks[cell.experiment.data], cell.experiment, federation.sites)
 
 
 def _arms(

@@ -50,7 +50,6 @@ def train_and_release(
     network, report = train_source(
         experiment, task.source_train, task.source_test, len(task.classes), on_epoch=on_epoch
     )
-    channels = (experiment.data.mean,) * 3, (experiment.data.std,) * 3
     info = write_release(
         release_folder(home, experiment),
         network.cpu(),
@@ -61,8 +60,8 @@ def train_and_release(
         bottleneck_dim=experiment.network.bottleneck_dim,
         classes=task.classes,
         image_size=experiment.data.size,
-        mean=channels[0],
-        std=channels[1],
+        mean=experiment.data.mean,
+        std=experiment.data.std,
         source_accuracy=report.test_accuracy,
         epochs=experiment.source.epochs,
         seed=experiment.seed,

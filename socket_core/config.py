@@ -6,10 +6,11 @@ One YAML file in ``configs/`` is one :class:`Experiment`; ``configs/README.md`` 
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from socket_core.errors import ConfigError
 from socket_core.extends import holder, merge, read_layers
@@ -40,19 +41,61 @@ class ScenesCounts(Section):
     ti: int = Field(1200, ge=1)
 
 
+class ListFiles(Section):
+    """Names of list files, relative to ``data.root``; each line is a path and a class number."""
+
+    source_train: str = ""
+    source_test: str = ""
+    target_train: str = ""
+    target_test: str = ""
+    ti_rgb: str = Field("", description="RGB halves of the pairs; numbers are not read")
+    ti_target: str = Field("", description="their other halves, in the same order")
+
+
+def _channels(value: Any) -> tuple[float, float, float]:
+    """One number for all three channels, or three numbers."""
+    three = (value,) * 3 if isinstance(value, int | float) else value
+    numbers = isinstance(three, list | tuple) and all(
+        isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in three
+    )
+    if not numbers or len(three) != 3:
+        raise ValueError("expected a finite number, or three for red, green and blue")
+    return float(three[0]), float(three[1]), float(three[2])
+
+
+def _positive_channels(value: Any) -> tuple[float, float, float]:
+    three = _channels(value)
+    if min(three) <= 0:
+        raise ValueError("expected numbers above 0")
+    return three
+
+
+Channels = Annotated[tuple[float, float, float], BeforeValidator(_channels)]
+PositiveChannels = Annotated[tuple[float, float, float], BeforeValidator(_positive_channels)]
+DataKind = Literal["scenes", "folder", "lists", "sunrgbd", "diml", "epfl_nir"]
+
+
 class DataConfig(Section):
     """Where images come from and how they are prepared; the same for source training and adaptation."""
 
-    kind: Literal["scenes", "folder"] = "scenes"
+    kind: DataKind = "scenes"
     modality: Literal["depth", "nir"] = "depth"
     size: int = Field(48, ge=16, le=1024, description="side of the square images, pixels")
     pad: int = Field(4, ge=0, description="largest random shift in pixels")
     flip: bool = True
-    mean: float = Field(0.5, description="subtracted from values in 0..1, every channel and modality")
-    std: float = Field(0.5, gt=0)
+    mean: Channels = Field((0.5, 0.5, 0.5), description="subtracted from values in 0..1: one number, or one a channel")
+    std: PositiveChannels = (0.5, 0.5, 0.5)
+    target_mean: Channels | None = Field(None, description="for target images; default: as for RGB")
+    target_std: PositiveChannels | None = None
     seed: int = Field(0, ge=0, description="which scenes are rendered; not the experiment's seed")
     scenes: ScenesCounts = ScenesCounts()
-    root: str = Field("", description="<root>/<split>/<modality>/<class>/<id>.*; relative to the YAML file")
+    root: str = Field("", description="the data set's folder; relative to the YAML file")
+    rgb_folder: str = Field("", description="default: rgb; sunrgbd: image; diml: color or col")
+    target_folder: str = Field("", description="default: the modality; sunrgbd: depth_bfx; diml: depth_filled or depth")
+    train_split: str = "train"
+    test_split: str = "test"
+    test_fraction: float = Field(0.25, gt=0, lt=1, description="held out where the data set has no split of its own")
+    lists: ListFiles = ListFiles()
     classes: tuple[str, ...] = ()
     ti_classes: tuple[str, ...] | None = Field(None, description="default: all classes but the task's")
     ti_splits: tuple[str, ...] = ("train",)
@@ -62,7 +105,25 @@ class DataConfig(Section):
         le=1,
         description="share of the training views whose RGB half the owner gets; below 1 the sites get the others",
     )
+    source_sensors: tuple[str, ...] = Field((), description="whose RGB images the owner has; default all")
+    target_sensors: tuple[str, ...] = Field((), description="whose target images the sites have; default all")
+    ti_sensors: tuple[str, ...] = Field((), description="whose pairs the sites have; default all")
     full_scale: float | None = Field(None, gt=0, description="pixel value that becomes 1.0; needed for 16-bit")
+    rotated: bool | None = Field(None, description="16-bit depth with SUN RGB-D's rotated bits; default: by kind")
+    skip_broken: bool = Field(False, description="leave unusable files out, with their other halves")
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> DataConfig:
+        if both := sorted(set(self.classes) & set(self.ti_classes or ())):
+            raise ValueError(f"{', '.join(both)} in both classes and ti_classes: remove it from one of them")
+        only = {"sunrgbd": "depth", "diml": "depth", "epfl_nir": "nir"}.get(self.kind, self.modality)
+        if self.modality != only:
+            raise ValueError(f"kind {self.kind} is about {only}: set modality: {only}")
+        if self.rotated and self.modality != "depth":
+            raise ValueError("rotated is about depth: remove it")
+        if self.kind == "lists" and (self.source_fraction < 1 or self.ti_classes is not None):
+            raise ValueError("lists say who has what: remove source_fraction and ti_classes")
+        return self
 
 
 class NetworkConfig(Section):
@@ -111,7 +172,7 @@ class TranslatorWeights(Section):
     rec: float = Field(1.0, ge=0)
     domain: float = Field(0.1, ge=0)
     im: float = Field(0.1, ge=0)
-    features: float = Field(1.0, ge=0, description="squared distance of source features; ours, 0 for the paper")
+    features: float = Field(5.0, ge=0, description="squared distance of source features; ours, 0 for the paper")
 
 
 class TranslatorConfig(Section):
@@ -122,7 +183,7 @@ class TranslatorConfig(Section):
         "shared", description="shared: averaged over sites in rounds of its own; local: it never leaves its site"
     )
     width: int = Field(16, ge=8, le=512, multiple_of=8)
-    rounds: int = Field(2, ge=1, description="of federation.rounds; the others are for stage 2")
+    rounds: int = Field(1, ge=1, description="of federation.rounds; the others are for stage 2")
     lr: float = Field(2e-3, gt=0, description="of Adam")
     weights: TranslatorWeights = TranslatorWeights()
 
@@ -155,7 +216,7 @@ class FederationConfig(Section):
     """Sites, rounds, and what an update must satisfy."""
 
     sites: int = Field(4, ge=1, description="simulated sites; a deployment enrols whoever answers")
-    partition: str = Field("dirichlet:0.5", description="iid | dirichlet:ALPHA, over the task's classes")
+    partition: str = Field("dirichlet:0.5", description="iid | dirichlet:ALPHA over the task's classes | sensor")
     rounds: int = Field(5, ge=1)
     steps: int = Field(40, ge=1, description="optimiser steps per site and round")
     bn_policy: BnPolicy = "local"
@@ -200,6 +261,12 @@ class Experiment(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sensors_are_known(self) -> Experiment:
+        if self.federation.partition == "sensor" and self.data.kind != "sunrgbd":
+            raise ValueError("federation.partition sensor needs data that name their sensors: data.kind sunrgbd")
+        return self
+
     def digest(self) -> str:
         """sha256 of all that decides the result: two experiments with one digest are the same experiment.
 
@@ -210,15 +277,24 @@ class Experiment(Section):
 
     def source_digest(self) -> str:
         """sha256 of all settings that decide the source model; which files lie in ``data.root`` is not seen."""
-        of_target = {"root", "modality", "ti_classes", "ti_splits", "full_scale"}
         parts = (
             str(self.seed),
-            self.data.model_dump_json(exclude=of_target),
+            self.data.model_dump_json(exclude=OF_TARGET),
             self.network.model_dump_json(),
             self.source.model_dump_json(),
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
+
+OF_TARGET: dict[str, Any] = dict.fromkeys(
+    (
+        *("root", "modality", "target_folder", "ti_classes", "ti_splits", "target_sensors", "ti_sensors"),
+        *("full_scale", "rotated", "target_mean", "target_std"),
+    ),
+    True,
+) | {"lists": {"target_train", "target_test", "ti_rgb", "ti_target"}}
+"""Keys of ``data`` that do not concern the source model. ``skip_broken`` does: a broken target half takes its RGB
+half with it."""
 
 OPERATIONAL: dict[str, Any] = {
     "device": True,

@@ -73,7 +73,7 @@ def train_source(
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as documented
     rng = np.random.default_rng(derive_seed(experiment.seed, "source draws"))
     fit, held = _split(train, cfg.validation, rng)
-    prep = Preprocessing.of(experiment.data)
+    prep = Preprocessing.of(experiment.data, "rgb")
     loader = Loader(fit.images, prep, device)
     labels = torch.as_tensor(fit.labels, device=device)
     optimiser = NesterovSgd(

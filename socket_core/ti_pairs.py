@@ -43,15 +43,15 @@ class TiPairs:
         train, held = split_probe(len(pairs), derive_seed(experiment.seed, site, "ti probe"))
         asks = method.cfg.trust == "agreement"
         used, probed = (pairs.take(train), pairs.take(held)) if asks and len(held) else (pairs, pairs)
-        prep = Preprocessing.of(experiment.data)
-        self._target, self._rgb = Loader(used.target, prep, device), Loader(used.rgb, prep, device)
+        loaders = [_loaders(part, experiment, device) for part in (used, probed)]
+        self._target, self._rgb = loaders[0]
         self._count, self._wants_rgb = len(used), method.wants_rgb
         rng = np.random.default_rng(derive_seed(experiment.seed, site, "ti views"))
         views = [identity(self._count)]
         views += [self._target.draw(rng, self._count) for _ in range(experiment.method.ti_views - 1)]
         self._draws = join(views)
         self._features = self._cache(method)
-        self.probe = _probe(probed, prep, method, device) if asks else None
+        self.probe = _probe(*loaders[1], method) if asks else None
         self.shuffle(0)
 
     @torch.no_grad()
@@ -83,9 +83,14 @@ def split_probe(count: int, seed: int) -> tuple[Index, Index]:
     return np.sort(order[held:]), np.sort(order[:held])
 
 
+def _loaders(pairs: Pairs, experiment: Experiment, device: torch.device) -> tuple[Loader, Loader]:
+    """Target halves and RGB halves, each prepared as its modality is."""
+    target, rgb = Preprocessing.of(experiment.data), Preprocessing.of(experiment.data, "rgb")
+    return Loader(pairs.target, target, device), Loader(pairs.rgb, rgb, device)
+
+
 @torch.no_grad()
-def _probe(pairs: Pairs, prep: Preprocessing, method: Method, device: torch.device) -> PairProbe:
-    rows = np.arange(min(len(pairs), PROBE_MAXIMUM), dtype=np.int64)
-    rgb, target = Loader(pairs.rgb, prep, device), Loader(pairs.target, prep, device)
+def _probe(target: Loader, rgb: Loader, method: Method) -> PairProbe:
+    rows = np.arange(min(len(rgb), PROBE_MAXIMUM), dtype=np.int64)
     other_view = rgb.draw(np.random.default_rng(0), len(rows))
     return PairProbe(target.batch(rows), method.source(rgb.batch(rows)), method.source(rgb.batch(rows, other_view)))

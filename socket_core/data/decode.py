@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,31 @@ Progress = Callable[[int, int], None]
 # Part of every cache key: raise it whenever decoding or resizing would give other values.
 DECODE_VERSION = 1
 _COLOUR_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "CMYK", "YCbCr"})
+FARTHEST_MM = 20_000
+"""No sensor of SUN RGB-D measures beyond half of this."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How the target files of a data set hold their values; by default as they are.
+
+    Attributes:
+        rotated: 16-bit depth whose bits were rotated left by three places, as in SUN RGB-D.
+        bits: The only bit depth that files may have, None for 8 or 16.
+        replicated: One channel may be stored three times over, as RGB.
+    """
+
+    rotated: bool = False
+    bits: int | None = None
+    replicated: bool = False
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """For cache keys."""
+        return int(self.rotated), self.bits or 0, int(self.replicated)
+
+
+PLAIN = Stored()
 
 
 @contextmanager
@@ -54,13 +80,19 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def _colour(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+def _colour(image: Image.Image, wide: bool, path: Path) -> NDArray[np.uint8]:
     """``(H, W, 3)`` uint8; alpha is dropped, grey is replicated."""
     if image.mode not in _COLOUR_MODES:
         raise DataError(
             f"expected an 8-bit colour image, found Pillow mode {image.mode!r}",
             where=str(path),
             remedy="store RGB images as 8-bit JPEG or PNG, and check that no depth map lies in the RGB folder",
+        )
+    if wide:  # Pillow keeps the upper eight bits and does not say so
+        raise DataError(
+            "expected an 8-bit colour image, found 16 bits a channel",
+            where=str(path),
+            remedy="convert it to 8 bits a channel with a tool whose tone mapping you know",
         )
     return np.array(image.convert("RGB"), dtype=np.uint8)
 
@@ -85,23 +117,65 @@ def _single(image: Image.Image, frames: int, path: Path, modality: Modality) -> 
     )
 
 
-def decode(path: Path, modality: Modality) -> Pixels:
+def _one_of_three(image: Image.Image) -> Image.Image:
+    """The first channel, if the image holds it three times over; else the image as it is."""
+    if image.mode != "RGB":
+        return image
+    red, green, blue = image.split()
+    return red if red.tobytes() == green.tobytes() == blue.tobytes() else image
+
+
+def _unpack(pixels: Pixels, path: Path, stored: Stored) -> Pixels:
+    """Values as measured, from values as stored; same shape and dtype."""
+    bits = pixels.dtype.itemsize * 8
+    if stored.bits is not None and bits != stored.bits:
+        raise DataError(
+            f"expected {stored.bits} bits a pixel, found {bits}",
+            where=str(path),
+            remedy="use the data set's original file: what was lost in a conversion cannot be restored",
+        )
+    if not stored.rotated:
+        return pixels
+    if pixels.dtype != np.uint16:
+        raise DataError(
+            "expected 16-bit depth with rotated bits, found 8 bits a pixel",
+            where=str(path),
+            remedy="use the data set's original file, or set data.rotated to false",
+        )
+    turned = ((pixels >> np.uint16(3)) | (pixels << np.uint16(13))).astype(np.uint16)
+    valid = turned[turned > 0]
+    if len(valid) and np.count_nonzero(valid > FARTHEST_MM) * 4 > len(valid):
+        raise DataError(
+            f"expected depth whose bits are rotated by three, but undoing that puts "
+            f"{np.count_nonzero(valid > FARTHEST_MM)} of {len(valid)} valid pixels beyond {FARTHEST_MM // 1000} m",
+            where=str(path),
+            remedy="use the data set's original file; if depth was converted to millimetres, set data.rotated to false",
+        )
+    return turned
+
+
+def decode(path: Path, modality: Modality, stored: Stored = PLAIN) -> Pixels:
     """Decode one file, turned upright by its EXIF orientation.
 
     Args:
         path: The image file.
         modality: What the file must hold.
+        stored: How depth and infrared values are stored; RGB takes no heed of it.
 
     Returns:
-        RGB: ``(H, W, 3)`` uint8. Depth and infrared: ``(H, W)``, uint8 or uint16 as stored.
+        RGB: ``(H, W, 3)`` uint8. Depth and infrared: ``(H, W)``, uint8 or uint16, as exact as the file.
 
     Raises:
-        DataError: The file is unreadable, truncated, too large, or not of this modality.
+        DataError: The file is unreadable, truncated, too large, not of this modality, or not stored as said.
     """
     with _opened(path) as image:
         frames = int(getattr(image, "n_frames", 1))  # counted here: the upright image is a copy of one frame
+        wide = any(";16" in str(tile) for tile in getattr(image, "tile", ()))  # known before the pixels are loaded
         upright = ImageOps.exif_transpose(image)
-        return _colour(upright, path) if modality == "rgb" else _single(upright, frames, path, modality)
+        if modality == "rgb":
+            return _colour(upright, wide, path)
+        upright = _one_of_three(upright) if stored.replicated and not wide else upright
+        return _unpack(_single(upright, frames, path, modality), path, stored)
 
 
 def original_size(path: Path) -> tuple[int, int]:
@@ -183,12 +257,12 @@ def full_scale_for(pixels: Pixels, given: float | None) -> float:
     )
 
 
-def _stack(paths: Sequence[Path], modality: Modality, size: int, progress: Progress | None) -> Pixels:
+def _stack(paths: Sequence[Path], modality: Modality, size: int, stored: Stored, progress: Progress | None) -> Pixels:
     """Decode and resize into one array, allocated once; no copy of the whole set is ever made."""
-    first = resize(decode(paths[0], modality), size, modality)
+    first = resize(decode(paths[0], modality, stored), size, modality)
     stack = np.empty((len(paths), *first.shape), dtype=first.dtype)
     for index, path in enumerate(paths):
-        image = first if index == 0 else resize(decode(path, modality), size, modality)
+        image = first if index == 0 else resize(decode(path, modality, stored), size, modality)
         if image.dtype != stack.dtype:
             raise DataError(
                 f"expected one bit depth in a set, found {stack.dtype} and {image.dtype}",
@@ -206,6 +280,7 @@ def decode_many(
     modality: Modality,
     size: int,
     *,
+    stored: Stored = PLAIN,
     root: Path | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -216,6 +291,7 @@ def decode_many(
         paths: The files, in the order of the result.
         modality: What every file must hold.
         size: Height and width of the result, in pixels.
+        stored: How depth and infrared values are stored.
         root: Folder that the names in the cache key are relative to, so that a moved data set keeps its
             cache. Use one cache folder per data set.
         cache: Folder for decoded sets; created if missing. None: decode every time.
@@ -229,7 +305,7 @@ def decode_many(
     """
     if not paths:
         raise DataError(f"expected at least one {modality} image, found none")
-    key = (DECODE_VERSION, PIL.__version__, modality, size)
+    key = (DECODE_VERSION, PIL.__version__, modality, size, *stored.key)
     file = decode_cache.file_of(cache, key, paths, root) if cache is not None else None
     shape = (len(paths), size, size, 3) if modality == "rgb" else (len(paths), size, size)
     pixels = decode_cache.read(file, shape) if file is not None else None
@@ -237,7 +313,7 @@ def decode_many(
         if progress is not None:
             progress(len(paths), len(paths))
         return pixels
-    pixels = _stack(paths, modality, size, progress)
+    pixels = _stack(paths, modality, size, stored, progress)
     if file is not None:
         decode_cache.write(file, pixels)
     return pixels

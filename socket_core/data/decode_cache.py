@@ -42,7 +42,7 @@ def file_of(cache: Path, key: Key, paths: Sequence[Path], root: Path | None) -> 
             stat = path.stat()
         except OSError as error:
             raise DataError(f"expected a file, found none ({error.strerror})", where=str(path)) from error
-        name = path.relative_to(root) if root is not None else path.absolute()
+        name = path.relative_to(root) if root is not None and path.is_relative_to(root) else path.absolute()
         files.append([name.as_posix(), stat.st_size, stat.st_mtime_ns])
     text = json.dumps([*key, files])
     return cache / f"{hashlib.sha256(text.encode()).hexdigest()}.npy"

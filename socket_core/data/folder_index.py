@@ -11,18 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from socket_core.data.index import SUFFIXES, Faults
 from socket_core.errors import DataError
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm", ".ppm", ".webp"})
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image file: its id (file name without suffix), its path, and its class (the folder name)."""
+    """One image file: its id (file name without suffix), its path, its class (the folder name) and its sensor."""
 
     id: str
     path: Path
     label: str
+    sensor: str = ""
 
     @property
     def view(self) -> tuple[str, str]:
@@ -43,7 +43,7 @@ def _subfolder(parent: Path, name: str, what: str) -> Path:
     )
 
 
-def _index_class(folder: Path) -> list[Entry]:
+def _index_class(folder: Path, faults: Faults) -> list[Entry]:
     """The images of one class folder, sorted by id."""
     entries: dict[str, Entry] = {}
     for path in sorted(folder.iterdir()):
@@ -51,38 +51,43 @@ def _index_class(folder: Path) -> list[Entry]:
             continue
         if path.is_dir() or path.suffix.lower() not in SUFFIXES:
             kinds = " ".join(sorted(SUFFIXES))
-            raise DataError(f"expected an image file ({kinds})", where=str(path), remedy="move it out of the data set")
+            faults.report(f"expected an image file ({kinds})", where=path, remedy="move it out of the data set")
+            continue
         if path.stem in entries:
-            raise DataError(
+            faults.report(
                 f"expected one file per id, found {entries[path.stem].path.name} and {path.name}",
-                where=str(folder),
+                where=folder,
+                others=(entries[path.stem].path, path),
                 remedy="keep the one that belongs to the view, and remove the other",
             )
         entries[path.stem] = Entry(path.stem, path, folder.name)
     if not entries:
-        raise DataError("expected images of the class, found none", where=str(folder), remedy="remove the folder")
+        faults.report("expected images of the class, found none", where=folder, remedy="remove the folder")
     return [entries[name] for name in sorted(entries)]
 
 
-def index_folder(root: Path, split: str, modality: str) -> list[Entry]:
+def index_folder(root: Path, split: str, modality: str, faults: Faults | None = None) -> list[Entry]:
     """List the images of one split and modality, sorted by class and id. Hidden files are ignored.
 
     Args:
         root: The data set.
         split: Folder name of the split, for example ``train``.
         modality: Folder name of the modality, for example ``depth``.
+        faults: Takes faulty files in; by default the first of them is an error.
 
     Raises:
         DataError: A missing folder, an empty class, a file that is no image, or two files with one id.
     """
+    faults = faults or Faults()
     top = _subfolder(_subfolder(root, split, "split"), modality, "modality")
     entries: list[Entry] = []
     for folder in sorted(top.iterdir()):
         if folder.name.startswith("."):
             continue
         if not folder.is_dir():
-            raise DataError("expected class folders only", where=str(folder), remedy="move it into a class folder")
-        entries += _index_class(folder)
+            faults.report("expected class folders only", where=folder, remedy="move it into a class folder")
+            continue
+        entries += _index_class(folder, faults)
     if not entries:
         raise DataError("expected class folders, found none", where=str(top), remedy="add one folder per class")
     return entries

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from socket_core.config import DataConfig
 from socket_core.data.augment import Draw, apply, shift_flip, to_float
-from socket_core.data.types import Images, Index
+from socket_core.data.types import Images, Index, Modality
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What happens to every image, source or target, in training and in use.
+    """What happens to every image of one modality, in training and in use.
 
     Attributes:
         mean: Subtracted per channel from values in 0..1.
@@ -31,9 +31,18 @@ class Preprocessing:
     flip: bool
 
     @classmethod
-    def of(cls, cfg: DataConfig) -> Preprocessing:
-        """The preprocessing that a configuration describes."""
-        return cls((cfg.mean,) * 3, (cfg.std,) * 3, cfg.pad, cfg.flip)
+    def of(cls, cfg: DataConfig, modality: Modality | None = None) -> Preprocessing:
+        """The preprocessing that a configuration describes.
+
+        Args:
+            cfg: The ``data`` section.
+            modality: ``"rgb"`` for source images and the RGB halves of pairs; by default target images, which
+                are normalised as RGB is unless ``target_mean`` or ``target_std`` says otherwise.
+        """
+        rgb = modality == "rgb"
+        mean = cfg.mean if rgb or cfg.target_mean is None else cfg.target_mean
+        std = cfg.std if rgb or cfg.target_std is None else cfg.target_std
+        return cls(mean, std, cfg.pad, cfg.flip)
 
 
 class Loader:

@@ -17,14 +17,14 @@ _DRAWS = 1000
 
 
 def parse_partition(spec: str) -> tuple[str, float | None]:
-    """Read ``"iid"`` as ``("iid", None)`` and ``"dirichlet:0.5"`` as ``("dirichlet", 0.5)``.
+    """Read ``"iid"`` as ``("iid", None)``, ``"sensor"`` likewise, ``"dirichlet:0.5"`` as ``("dirichlet", 0.5)``.
 
     Raises:
         ConfigError: Anything else, naming ``federation.partition``.
     """
     name, colon, value = spec.partition(":")
-    if name == "iid" and not colon:
-        return "iid", None
+    if name in ("iid", "sensor") and not colon:
+        return name, None
     if name == "dirichlet" and colon:
         try:
             alpha = float(value)
@@ -33,7 +33,7 @@ def parse_partition(spec: str) -> tuple[str, float | None]:
         if math.isfinite(alpha) and alpha > 0:
             return "dirichlet", alpha
     raise ConfigError(
-        f"expected 'iid' or 'dirichlet:ALPHA' with ALPHA > 0, found {spec!r}",
+        f"expected 'iid', 'sensor' or 'dirichlet:ALPHA' with ALPHA > 0, found {spec!r}",
         where="federation.partition",
         remedy="write for example 'dirichlet:0.5'; a smaller ALPHA makes the sites differ more",
     )
@@ -116,8 +116,52 @@ def dirichlet_partition(labels: Index, sites: int, alpha: float, seed: int, mini
     )
 
 
+def sensor_partition(
+    names: tuple[str, ...], tr: Index, ti: Index, sites: int, minimum: int = MINIMUM
+) -> tuple[list[Index], list[Index]]:
+    """One site a sensor: each has the images, and the pairs, that its own sensor took.
+
+    Args:
+        names: The sensors.
+        tr: ``(N,)`` positions in ``names``, of the task-relevant images.
+        ti: ``(M,)`` positions in ``names``, of the pairs.
+        sites: Number of sites; must be that of the sensors with task-relevant images.
+        minimum: Fewest images and fewest pairs a site may have.
+
+    Returns:
+        Per site, the positions of its images, and those of its pairs.
+
+    Raises:
+        ConfigError: Another number of sites, or pairs of a sensor that is at no site.
+        DataError: A sensor with too few images or pairs.
+    """
+    there = [i for i in range(len(names)) if (tr == i).any()]
+    if sites != len(there):
+        raise ConfigError(
+            f"expected one site for each of {len(there)} sensors, found {sites} sites",
+            where="federation.sites",
+            remedy=f"set it to {len(there)} ({', '.join(names[i] for i in there)}), or choose data.target_sensors",
+        )
+    if homeless := sorted(names[i] for i in range(len(names)) if i not in there and (ti == i).any()):
+        raise ConfigError(
+            f"expected pairs of the sites' own sensors, found some of {', '.join(homeless)}",
+            where="data.ti_sensors",
+            remedy=f"set it to [{', '.join(names[i] for i in there)}]",
+        )
+    parts = [[np.flatnonzero(numbers == i).astype(np.int64) for i in there] for numbers in (tr, ti)]
+    for i, images, pairs in zip(there, *parts, strict=True):
+        if min(len(images), len(pairs)) < minimum:
+            raise DataError(
+                f"expected at least {minimum} images and {minimum} pairs of sensor {names[i]!r}, "
+                f"found {len(images)} and {len(pairs)}",
+                where="federation.partition",
+                remedy="leave the sensor out (data.target_sensors, data.ti_sensors), or choose another partition",
+            )
+    return parts[0], parts[1]
+
+
 def partition(labels: Index, sites: int, spec: str, seed: int) -> list[Index]:
-    """Split ``labels`` (``(N,)`` int64) as ``spec`` says; see :func:`parse_partition`."""
+    """Split ``labels`` (``(N,)`` int64) at random, as ``spec`` says; see :func:`parse_partition`."""
     name, alpha = parse_partition(spec)
     if name == "dirichlet" and alpha is not None:
         return dirichlet_partition(labels, sites, alpha, seed)

@@ -101,6 +101,21 @@ class SiteData:
 
 
 @dataclass(frozen=True)
+class Sensors:
+    """Which sensor took each of a task's target images.
+
+    Attributes:
+        names: Names of the sensors: first those that have task-relevant images, then the others, each sorted.
+        target_train: ``(N,)`` positions in ``names``.
+        ti: ``(M,)`` positions in ``names``.
+    """
+
+    names: tuple[str, ...]
+    target_train: Index
+    ti: Index
+
+
+@dataclass(frozen=True)
 class TransferTask:
     """One experiment's data before it is split: the owner's part and the sites' part.
 
@@ -112,6 +127,7 @@ class TransferTask:
             sites and to report; no method but ``oracle`` receives them.
         target_test: The common held-out target set that reports are made on.
         ti: Task-irrelevant pairs, of classes outside ``classes``.
+        sensors: Who took the sites' images, where the data set tells it.
     """
 
     classes: tuple[str, ...]
@@ -120,3 +136,4 @@ class TransferTask:
     target_train: Labelled
     target_test: Labelled
     ti: Pairs
+    sensors: Sensors | None = None

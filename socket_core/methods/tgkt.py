@@ -57,7 +57,17 @@ class Tgkt(Socket):
         if self.weights.kl > 0:
             with bn_mode(self.bridge, "frozen"):
                 self.teacher = torch.cat([self._teach(x).softmax(1) for x in pool.chunks()])
-                self.teacher_trust = self.trust_in(self._teach)
+                self._teacher_trust = self.trust_in(self._teach)
+
+    @torch.no_grad()
+    def refresh(self, pool: Pool) -> None:
+        """Also asks whether the teacher still knows more than its pupil, by agreement on held-out pairs."""
+        super().refresh(pool)
+        self.teaches = self._teacher_trust
+        if self.probe is not None and self.cfg.trust == "agreement":
+            with bn_mode(self.bridge, "frozen"), bn_mode(self.target, "frozen"):
+                if self.probe.agreement(self._teach) < self.probe.agreement(self.target):
+                    self.teaches = 0.0
 
     def _teach(self, x: Tensor) -> Tensor:
         out: Tensor = self.source(self.bridge(x))
@@ -68,5 +78,5 @@ class Tgkt(Socket):
         terms = super().tr_terms(logits, index)
         if self.weights.kl > 0:
             divergence = teacher_divergence(self.teacher[index], logits)
-            terms["kl"] = self.teacher_trust * self.weights.kl * divergence
+            terms["kl"] = self.teaches * self.weights.kl * divergence
         return terms

@@ -20,6 +20,7 @@ from socket_core.config import parse_experiment
 from socket_core.data.catalogue import split_task
 from socket_core.errors import ConfigError, DataError
 from tests.client.builders import Deployment
+from tests.core.disk_builders import grey, rotated
 from tests.server.builders import Bench, World, experiment_with, raw_with, tree
 
 
@@ -65,6 +66,16 @@ def test_images_are_resized_to_the_experiment(deployed: Deployment) -> None:
     holdings = open_deployed(deployed.path).load(experiment_with(data__size=32))
     assert holdings.data.tr.pixels.shape == (8, 32, 32)
     assert holdings.data.ti.rgb.pixels.shape == (6, 32, 32, 3)
+
+
+def test_depth_with_rotated_bits_is_read_as_measured(deployed: Deployment) -> None:
+    for path in [*deployed.folder.glob("tr/**/*.png"), *deployed.folder.glob("ti/depth/*.png")]:
+        grey(path, rotated(np.full((48, 48), 2501, np.uint16)))
+    deployed.raw |= {"rotated": True, "full_scale": 10000}
+    deployed.write()
+    holdings = open_deployed(deployed.path).load(experiment_with())
+    assert {int(value) for value in np.unique(holdings.data.tr.pixels)} == {2501}
+    assert {int(value) for value in np.unique(holdings.data.ti.target.pixels)} == {2501}
 
 
 def test_halves_are_paired_by_name_whatever_their_ending(deployed: Deployment) -> None:

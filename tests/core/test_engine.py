@@ -110,9 +110,7 @@ def test_a_batch_is_never_larger_than_the_set(monkeypatch: pytest.MonkeyPatch, b
 
 def test_the_smallest_site_can_train() -> None:
     for policy in ("local", "source", "pooled"):
-        _, report = adapt_tiny(
-            data=site_data(2, 2), federation__bn_policy=policy, method__ti_views=1, method__lr=0.003
-        )
+        _, report = adapt_tiny(data=site_data(2, 2), federation__bn_policy=policy, method__ti_views=1, method__lr=0.003)
         assert report.steps == 3
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from socket_core.data.decode import decode_many
 from socket_core.data.folder import index_folder, load_folder, pair_entries
 from socket_core.errors import ConfigError, DataError
 
@@ -205,3 +206,17 @@ def test_real_scenes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.bincount(task.target_test.labels), [191, 106, 107, 58, 55])
     assert task.ti.target.pixels.dtype == np.uint8
     assert task.ti.target.full_scale == 255
+
+
+def test_real_scenes_come_in_the_order_of_their_names_as_they_are_on_disk() -> None:
+    if not SCENES.is_dir():
+        pytest.skip(f"the NYU Depth V2 scenes are not at {SCENES}")
+    task = load_folder(SCENES, size=16, modality="depth", classes=("kitchen", "bathroom"), ti_classes=("bedroom",))
+    for images, part, modality, labels in (
+        (task.source_train.images, "train/rgb", "rgb", ("bathroom", "kitchen")),
+        (task.target_test.images, "test/depth", "depth", ("bathroom", "kitchen")),
+        (task.ti.rgb, "train/rgb", "rgb", ("bedroom",)),
+        (task.ti.target, "train/depth", "depth", ("bedroom",)),
+    ):
+        files = [path for label in labels for path in sorted((SCENES / part / label).iterdir())]
+        np.testing.assert_array_equal(images.pixels, decode_many(files, "rgb" if modality == "rgb" else "depth", 16))

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from socket_core.data.partition import dirichlet_partition, first_views, iid_partition, parse_partition, partition
+from socket_core.data.partition import (
+    dirichlet_partition,
+    first_views,
+    iid_partition,
+    parse_partition,
+    partition,
+    sensor_partition,
+)
 from socket_core.data.types import Index
 from socket_core.errors import ConfigError, DataError
 
@@ -81,7 +88,12 @@ def test_minimum_is_respected() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "expected"),
-    [("iid", ("iid", None)), ("dirichlet:0.5", ("dirichlet", 0.5)), ("dirichlet:3", ("dirichlet", 3))],
+    [
+        ("iid", ("iid", None)),
+        ("sensor", ("sensor", None)),
+        ("dirichlet:0.5", ("dirichlet", 0.5)),
+        ("dirichlet:3", ("dirichlet", 3)),
+    ],
 )
 def test_parse(spec: str, expected: tuple[str, float | None]) -> None:
     assert parse_partition(spec) == expected
@@ -93,6 +105,7 @@ def test_parse(spec: str, expected: tuple[str, float | None]) -> None:
         "",
         "iid:",
         "iid:1",
+        "sensor:1",
         "IID",
         "dirichlet",
         "dirichlet:",
@@ -129,3 +142,15 @@ def test_first_views_divides_each_class(ids: set[str], fraction: float) -> None:
 def test_first_views_needs_two() -> None:
     with pytest.raises(DataError, match="two views of class 'a'"):
         first_views([("a", "1"), ("a", "1")], 0.5)
+
+
+@given(
+    tr=st.lists(st.integers(0, 2), min_size=30, max_size=60), ti=st.lists(st.integers(0, 2), min_size=30, max_size=60)
+)
+def test_each_image_is_at_the_site_of_its_sensor(tr: list[int], ti: list[int]) -> None:
+    tr, ti = [*tr, 0, 0, 1, 1, 2, 2], [*ti, 0, 0, 1, 1, 2, 2]
+    images, pairs = sensor_partition(("a", "b", "c"), np.array(tr), np.array(ti), 3)
+    _assert_covers(images, len(tr))
+    _assert_covers(pairs, len(ti))
+    for site in range(3):
+        assert {tr[i] for i in images[site]} == {ti[i] for i in pairs[site]} == {site}
