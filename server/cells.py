@@ -28,7 +28,7 @@ from socket_core.errors import FederationError
 from socket_core.evaluation import Confusion, scores
 from socket_core.files import write_atomically
 from socket_core.methods import METHODS, needs_pairs
-from socket_core.stages import rounds_of
+from socket_core.stages import bridge_rounds, rounds_of, shares_bridge
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,17 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
     sites = sorted(last["held_out"]["confusion"])
     each = cell.experiment.federation.steps if method.trains else 0
     took_part = [site for r in records for site in r["sites"]]
+    if not shares_bridge(cell.experiment):  # a translator of its own costs a site further rounds that nobody sees
+        took_part += bridge_rounds(cell.experiment) * sites
+    curve = [r["held_out"]["mean"] for r in records if r.get("held_out")]
+    # Rounds of stage 1 leave the network as it is.
+    curve = [before] * (rounds_of(cell.experiment) + 1 - len(curve)) + curve
     per_step = {site_name(i): visits_per_step(cell.experiment, share) for i, share in enumerate(shares)}
     return _row(
         cell,
         [np.array(last["held_out"]["confusion"][s]) for s in sites],
         [np.array(last["transductive"]["confusion"][s]) for s in sites if s in last["transductive"]["confusion"]],
-        [before, *(r["held_out"]["mean"] for r in records if r.get("held_out"))],
+        curve,
         steps=each * len(took_part),
         visits=sum(each * per_step[site] for site in took_part),
         bytes_up=sum(r["bytes_up"] for r in records),

@@ -108,7 +108,7 @@ def compare(
     config: Config = Path("configs/demo.yaml"),
     out: Annotated[Path | None, typer.Option("--out", help="Default: runs/NAME in the working directory.")] = None,
     methods: Annotated[str, typer.Option(help="Comma-separated; none: variants alone.")] = (
-        "unadapted,adabn,shot,socket,oracle"
+        "unadapted,adabn,shot,socket,tgkt,oracle"
     ),
     variants: Annotated[
         str, typer.Option(help="Comma-separated experiments, or folders of them: further rows, called by their names.")

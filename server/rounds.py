@@ -187,8 +187,10 @@ class _Session:
 
 
 def travelling(experiment: Experiment) -> Experiment:
-    """The experiment as sites see it: where the owner keeps images is nobody else's business."""
-    return experiment.model_copy(update={"data": experiment.data.model_copy(update={"root": ""})})
+    """The experiment as sites see it: where the owner keeps files is nobody else's business."""
+    data = experiment.data.model_copy(update={"root": "", "ti_from": "task", "ti_root": ""})
+    network = experiment.network.model_copy(update={"weights": ""})
+    return experiment.model_copy(update={"data": data, "network": network})
 
 
 def request_for(job: Job, state: ServerState, *, to_train: bool = True) -> RecordDict:

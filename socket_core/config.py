@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from socket_core.errors import ConfigError
-from socket_core.extends import holder, merge, read_layers
+from socket_core.extends import absolute, holder, merge, read_layers
 from socket_core.yaml_files import explain
 
 BnPolicy = Literal["local", "source", "pooled"]
@@ -99,6 +99,11 @@ class DataConfig(Section):
     classes: tuple[str, ...] = ()
     ti_classes: tuple[str, ...] | None = Field(None, description="default: all classes but the task's")
     ti_splits: tuple[str, ...] = ("train",)
+    ti_fraction: float = Field(1.0, gt=0, le=1, description="share of the pairs that is used, drawn by data.seed")
+    ti_from: Literal["task", "scenes", "folder"] = Field(
+        "task", description="another domain: pairs of the embedded scenes, or all of the folder ti_root"
+    )
+    ti_root: str = Field("", description="a folder in the common layout; relative to the YAML file")
     source_fraction: float = Field(
         1.0,
         gt=0,
@@ -121,6 +126,8 @@ class DataConfig(Section):
             raise ValueError(f"kind {self.kind} is about {only}: set modality: {only}")
         if self.rotated and self.modality != "depth":
             raise ValueError("rotated is about depth: remove it")
+        if (self.ti_from == "folder") != bool(self.ti_root):
+            raise ValueError("ti_from folder and ti_root go together: set both or neither")
         if self.kind == "lists" and (self.source_fraction < 1 or self.ti_classes is not None):
             raise ValueError("lists say who has what: remove source_fraction and ti_classes")
         return self
@@ -131,6 +138,7 @@ class NetworkConfig(Section):
 
     backbone: str = "tiny"
     bottleneck_dim: int = Field(64, ge=1)
+    weights: str = Field("", description="file with torchvision's weights of the backbone; relative to the YAML file")
 
 
 class SourceConfig(Section):
@@ -157,13 +165,16 @@ class Weights(Section):
 
 
 class TransferWeights(Section):
-    """Weights of TGKT, ``kl KL(p_S(T(x)) || p_T(x)) + ti L_f + pl L_self``, and of SOCKET's other terms; 0 is off."""
+    """Weights of TGKT, ``kl KL(p_S(T(x)) || p_T(x)) + ti L_f + pl L_self``, and of SOCKET's other terms; 0 is off.
+
+    The paper has the first three; ``configs/ablations/tgkt-paper.yaml`` runs with them alone.
+    """
 
     kl: float = Field(1.0, ge=0)
     ti: float = Field(5.0, ge=0)
     pl: float = Field(0.3, ge=0)
-    im: float = Field(1.0, ge=0, description="an option of ours; 0 to reproduce the paper")
-    bn: float = Field(0.0, ge=0, description="not a term of the paper")
+    im: float = Field(1.0, ge=0, description="no term of the paper")
+    bn: float = Field(0.05, ge=0, description="no term of the paper")
 
 
 class TranslatorWeights(Section):
@@ -289,7 +300,7 @@ class Experiment(Section):
 OF_TARGET: dict[str, Any] = dict.fromkeys(
     (
         *("root", "modality", "target_folder", "ti_classes", "ti_splits", "target_sensors", "ti_sensors"),
-        *("full_scale", "rotated", "target_mean", "target_std"),
+        *("ti_fraction", "ti_from", "ti_root", "full_scale", "rotated", "target_mean", "target_std"),
     ),
     True,
 ) | {"lists": {"target_train", "target_test", "ti_rgb", "ti_target"}}
@@ -343,11 +354,9 @@ def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Expe
         where = path if given else holder(layers, location)
         raise explain(error, Experiment, where=str(where), see="configs/README.md") from None
     # Sites and workers have other working directories: what a file says is relative to the file.
-    data = experiment.data
-    if data.root and not Path(data.root).expanduser().is_absolute():
-        root = str((path.resolve().parent / data.root).resolve())
-        return experiment.model_copy(update={"data": data.model_copy(update={"root": root})})
-    return experiment
+    data = experiment.data.model_copy(update=absolute(experiment.data.model_dump(include={"root", "ti_root"}), path))
+    weights = experiment.network.model_copy(update=absolute(experiment.network.model_dump(include={"weights"}), path))
+    return experiment.model_copy(update={"data": data, "network": weights})
 
 
 def parse_experiment(raw: dict[str, Any], *, where: str) -> Experiment:

@@ -12,7 +12,7 @@ from socket_core.yaml_files import read_mapping
 
 @dataclass(frozen=True)
 class Layer:
-    """One file of a chain: its own keys, ``extends`` taken out, ``data.root`` found from this file."""
+    """One file of a chain: its own keys, ``extends`` taken out, relative paths found from this file."""
 
     path: Path
     values: dict[str, Any]
@@ -38,7 +38,7 @@ def read_layers(path: Path) -> list[Layer]:
         seen.append(following.resolve())
         values = read_mapping(following)
         extended = _extended(following, values)
-        layers.append(Layer(following, _with_own_root(following, values)))
+        layers.append(Layer(following, _with_own_paths(following, values)))
         following = extended
     return layers
 
@@ -78,15 +78,20 @@ def _extended(path: Path, values: dict[str, Any]) -> Path | None:
     return other
 
 
-def _with_own_root(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+def absolute(section: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A section with its relative folders and files found beside ``path``; other keys as they are."""
+    out = dict(section)
+    for key in ("root", "ti_root", "weights"):
+        name = section.get(key)
+        if isinstance(name, str) and name and not Path(name).expanduser().is_absolute():
+            out[key] = str((path.resolve().parent / name).resolve())
+    return out
+
+
+def _with_own_paths(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """A relative ``data.root`` means a folder beside the file that writes it, not beside one that extends it."""
-    data = values.get("data")
-    if not isinstance(data, dict):
-        return values
-    root = data.get("root")
-    if not isinstance(root, str) or not root or Path(root).expanduser().is_absolute():
-        return values
-    return {**values, "data": {**data, "root": str((path.resolve().parent / root).resolve())}}
+    own = {name: absolute(values[name], path) for name in ("data", "network") if isinstance(values.get(name), dict)}
+    return {**values, **own}
 
 
 def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

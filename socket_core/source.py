@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from socket_core.evaluation import evaluate, scores
 from socket_core.losses import smoothed_cross_entropy
 from socket_core.models import Network, build_network
 from socket_core.optimiser import NesterovSgd, lr_factor
+from socket_core.pretrained import load_backbone
 from socket_core.seeds import derive_seed
 
 
@@ -70,6 +72,8 @@ def train_source(
         classes,
         seed=derive_seed(experiment.seed, "source weights"),
     )
+    if experiment.network.weights:
+        load_backbone(network, Path(experiment.network.weights), name=experiment.network.backbone)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as documented
     rng = np.random.default_rng(derive_seed(experiment.seed, "source draws"))
     fit, held = _split(train, cfg.validation, rng)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from socket_core.data.partition import iid_partition, parse_partition, partition
 from socket_core.data.readers import build_index, lists, task_classes
 from socket_core.data.scenes import load_scenes
 from socket_core.data.task import Choice, make_task
+from socket_core.data.ti_choice import choose_pairs
 from socket_core.data.types import Images, Index, Pairs, SiteData, TransferTask
 from socket_core.errors import ConfigError
 from socket_core.seeds import derive_seed
@@ -32,6 +33,20 @@ def load_task(cfg: DataConfig, *, cache: Path | None, progress: Progress | None 
         cache: Folder for rendered or decoded images; None keeps nothing on disk.
         progress: Called with (done, total) images.
     """
+    task = _whole_task(cfg, cache, progress)
+    pairs = choose_pairs(task.ti, cfg, cache)
+    if pairs is task.ti:
+        return task
+    if task.sensors is not None:
+        raise ConfigError(
+            "pairs of data with sensors are chosen by sensor",
+            where="data.ti_fraction, data.ti_from",
+            remedy="use data.ti_sensors, or data without sensors",
+        )
+    return replace(task, ti=pairs)
+
+
+def _whole_task(cfg: DataConfig, cache: Path | None, progress: Progress | None) -> TransferTask:
     if cfg.kind == "scenes":
         counts = cfg.scenes.model_dump()
         return load_scenes(

@@ -2,8 +2,8 @@
 
 ``L = kl KL(p_S(T(x)) || p_T(x)) + ti L_f + pl L_self``: the frozen source on translated TR images teaches the target
 network on the images as they are; features of TI pairs are aligned as in SOCKET; pseudo-labels come from the target
-network itself. The translator T is frozen here and not needed afterwards. ``im`` is no term of the paper, and neither
-is SOCKET's ``bn``, with which the job is "SOCKET + translator".
+network itself. The translator T is frozen here and not needed afterwards. By default
+SOCKET's terms on TR images, ``im`` and ``bn``, are on as well; the paper has neither.
 """
 
 from __future__ import annotations
