@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from socket_core.config import BnPolicy
 from socket_core.exchange import Flat, flatten, parameters_of, travelling_specs
-from socket_core.models import Network
+from socket_core.models import Model
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,6 @@ class ServerState:
     batchnorm: PooledBatchNorm | None = None
 
 
-def init(source: Network, policy: BnPolicy, experiment: str) -> ServerState:
+def init(source: Model, policy: BnPolicy, experiment: str) -> ServerState:
     """The state before the first round: the source's parameters."""
     return ServerState(experiment, 0, flatten(parameters_of(source), travelling_specs(source, policy)))

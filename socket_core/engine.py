@@ -21,7 +21,7 @@ from socket_core.errors import MethodError
 from socket_core.methods import Method, build_method, needs_pairs, rounds_of
 from socket_core.methods.base import TiBatch, TrBatch
 from socket_core.methods.oracle import Oracle
-from socket_core.models import Network
+from socket_core.models import Model
 from socket_core.optimiser import NesterovSgd, lr_factor
 from socket_core.seeds import derive_seed
 
@@ -74,8 +74,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def adapt(
-    network: Network,
-    source: Network,
+    network: Model,
+    source: Model,
     data: SiteData,
     experiment: Experiment,
     segment: Segment,
@@ -86,8 +86,8 @@ def adapt(
     """Adapts ``network`` in place.
 
     Args:
-        network: The target network as it stands at the start of the segment.
-        source: The frozen source network.
+        network: The target as it stands at the start of the segment.
+        source: The frozen source, with as many members.
         data: The site's unlabelled TR images and TI pairs.
         experiment: Method, data preparation, seed and device.
         segment: Site, round and length.
@@ -120,8 +120,8 @@ def adapt(
 
 
 def adapt_alone(
-    network: Network,
-    source: Network,
+    network: Model,
+    source: Model,
     data: SiteData,
     experiment: Experiment,
     site: str,

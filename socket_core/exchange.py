@@ -1,7 +1,8 @@
 """Which tensors of a target network travel, and how they become one flat array.
 
-Only trainable floating-point tensors of backbone and bottleneck travel: never the frozen classifier, never
-an integer buffer. BatchNorm goes by policy and is found by module type:
+Only trainable floating-point tensors of backbone and bottleneck travel, and with several sources the vector
+that mixes them: never a frozen classifier, never an integer buffer. BatchNorm goes by policy and is found by
+module type:
 
 * ``local``: nothing of any BatchNorm layer leaves the site (FedBN, Li et al., ICLR 2021).
 * ``source``: affine parameters travel; running statistics stay the source's everywhere.
@@ -20,22 +21,22 @@ from torch import Tensor
 
 from socket_core.batchnorm import bn_layers, bn_parameter_names
 from socket_core.config import BnPolicy
-from socket_core.models import Network
+from socket_core.models import Model
 
 Flat = NDArray[np.float32]
 Spec = tuple[str, tuple[int, ...]]
 """Key and shape of one tensor."""
 
 
-def travelling_specs(network: Network, policy: BnPolicy) -> tuple[Spec, ...]:
+def travelling_specs(network: Model, policy: BnPolicy) -> tuple[Spec, ...]:
     """Keys and shapes of the parameters that travel, sorted by key."""
     local = bn_parameter_names(network) if policy == "local" else set()
-    frozen = {f"classifier.{name}" for name, _ in network.classifier.named_parameters()}
+    frozen = {id(p) for member in network.members for p in member.classifier.parameters()}
     named = network.named_parameters()
-    return tuple(sorted((key, tuple(p.shape)) for key, p in named if key not in local | frozen))
+    return tuple(sorted((key, tuple(p.shape)) for key, p in named if key not in local and id(p) not in frozen))
 
 
-def batchnorm_specs(network: Network, policy: BnPolicy) -> tuple[Spec, ...]:
+def batchnorm_specs(network: Model, policy: BnPolicy) -> tuple[Spec, ...]:
     """Layers and channel counts of the running statistics that travel: none unless ``pooled``."""
     if policy != "pooled":
         return ()
@@ -78,20 +79,20 @@ def unflatten(flat: Flat, specs: Sequence[Spec]) -> dict[str, Tensor]:
     return out
 
 
-def parameters_of(network: Network) -> dict[str, Tensor]:
+def parameters_of(network: Model) -> dict[str, Tensor]:
     """All parameters by key."""
     return dict(network.named_parameters())
 
 
 @torch.no_grad()
-def load_flat(network: Network, flat: Flat, specs: Sequence[Spec]) -> None:
+def load_flat(network: Model, flat: Flat, specs: Sequence[Spec]) -> None:
     """Writes a flat array into the network's parameters."""
     parameters = parameters_of(network)
     for key, value in unflatten(flat, specs).items():
         parameters[key].copy_(value)
 
 
-def batchnorm_state(network: Network) -> dict[str, Tensor]:
+def batchnorm_state(network: Model) -> dict[str, Tensor]:
     """Copies of all that BatchNorm layers hold: affine parameters and running statistics."""
     return {
         f"{layer}.{key}": value.detach().clone()
@@ -101,7 +102,7 @@ def batchnorm_state(network: Network) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def load_batchnorm_state(network: Network, state: dict[str, Tensor]) -> None:
+def load_batchnorm_state(network: Model, state: dict[str, Tensor]) -> None:
     """Writes what :func:`batchnorm_state` returned.
 
     Raises:

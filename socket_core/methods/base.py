@@ -24,7 +24,7 @@ from socket_core.batchnorm import (
 )
 from socket_core.config import BnPolicy, MethodConfig
 from socket_core.errors import MethodError
-from socket_core.models import Network
+from socket_core.models import Model
 
 Terms = dict[str, Tensor]
 """Weighted loss terms by name; the engine minimises their sum."""
@@ -40,7 +40,10 @@ class TrBatch:
 
 @dataclass(frozen=True)
 class TiBatch:
-    """Task-irrelevant pairs: target halves ``x`` and cached source features of the RGB halves ``(M, D)``."""
+    """Task-irrelevant pairs: target halves ``x`` and cached source features of the RGB halves ``(M, D)``.
+
+    With several sources D is the sum of their widths: ``Model.split`` gives each its own.
+    """
 
     x: Tensor
     source_features: Tensor
@@ -65,16 +68,18 @@ class Method:
     uses_ti: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     oracle: ClassVar[bool] = False
+    several_sources: ClassVar[bool] = False
 
     def __init__(self, cfg: MethodConfig, bn_policy: BnPolicy) -> None:
         self.cfg, self.bn_policy = cfg, bn_policy
 
-    def configure(self, target: Network, source: Network) -> None:
-        """Says what may learn: F and B if the method trains; never C, never the source."""
+    def configure(self, target: Model, source: Model) -> None:
+        """Says what may learn: F, B and the mixing of sources if the method trains; never C, never the source."""
         self.target, self.source = target, source
         source.requires_grad_(False).eval()
         target.requires_grad_(self.trains)
-        target.classifier.requires_grad_(False)
+        for member in target.members:
+            member.classifier.requires_grad_(False)
         target.eval()
 
     def check(self) -> None:
@@ -83,11 +88,24 @@ class Method:
         Raises:
             MethodError: Naming what is wrong and the remedy.
         """
-        if any(p.requires_grad for p in self.target.classifier.parameters()):
+        count = len(self.target.members)
+        if count > 1 and not self.several_sources:
+            raise MethodError(
+                f"{self.name} knows one source, found {count}",
+                where="further_sources",
+                remedy="leave the further sources out, or use a method for several, such as socket",
+            )
+        if count != len(self.source.members):
+            raise MethodError(
+                f"{count} target networks but {len(self.source.members)} source networks",
+                where=self.name,
+                remedy="start the target from a copy of the sources",
+            )
+        if any(p.requires_grad for m in self.target.members for p in m.classifier.parameters()):
             raise MethodError("the classifier must stay frozen", where=self.name, remedy="call configure() first")
         if any(p.requires_grad for p in self.source.parameters()):
             raise MethodError("the source network must stay frozen", where=self.name, remedy="call configure() first")
-        if not bn_layers(self.target):
+        if not all(bn_layers(member) for member in self.target.members):
             raise MethodError("the network has no BatchNorm layer", where=self.name, remedy="use a BatchNorm backbone")
 
     def start(self, pool: Pool) -> None:
@@ -116,7 +134,7 @@ class Method:
 
 
 @torch.no_grad()
-def reestimate_batchnorm(network: Network, pool: Pool) -> None:
+def reestimate_batchnorm(network: Model, pool: Pool) -> None:
     """AdaBN: running statistics become the target's (Li et al., 2016).
 
     One pass in batch mode over the set in shuffled order (folders are sorted by class); per layer the moments

@@ -9,7 +9,7 @@ from socket_core.batchnorm import bn_mode
 from socket_core.errors import MethodError
 from socket_core.losses import information_maximisation, pseudo_label_loss
 from socket_core.methods.base import Method, Pool, Terms, TiBatch, TrBatch
-from socket_core.pseudo_labels import SHOT_RECIPE, SOCKET_RECIPE, CentroidRecipe, centroid_labels
+from socket_core.pseudo_labels import SHOT_RECIPE, SOCKET_RECIPE, CentroidRecipe, mixed_centroid_labels
 
 RECIPES: dict[str, CentroidRecipe] = {"shot": SHOT_RECIPE, "socket": SOCKET_RECIPE}
 
@@ -18,6 +18,7 @@ class Shot(Method):
     """``L = im L_IM + pl L_pl`` on unlabelled target images."""
 
     name = "shot"
+    several_sources = True
     trains = True
     recipe = "shot"
 
@@ -43,9 +44,10 @@ class Shot(Method):
             for x in pool.chunks():
                 f = self.target.features(x)
                 features.append(f)
-                probabilities.append(self.target.classifier(f).softmax(1))
+                probabilities.append(self.target.logits(f).softmax(1))
         recipe = RECIPES[self.cfg.pseudo_labels or self.recipe]
-        self.labels = centroid_labels(torch.cat(features), torch.cat(probabilities), recipe)
+        spaces, shares = self.target.split(torch.cat(features)), self.target.weights
+        self.labels = mixed_centroid_labels(spaces, shares, torch.cat(probabilities), recipe)
 
     def step(self, tr: TrBatch, ti: TiBatch | None) -> Terms:
         """One forward pass over the TR batch."""
