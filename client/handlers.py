@@ -7,14 +7,16 @@ from flwr.app import RecordDict
 
 from client import policy
 from client.egress import seal
+from client.releases import find_releases, holds, keep_pinned
 from client.site import Site
 from protos.codec import WireError, arrays_of, decode, encode, sha256, specs_to_proto
 from protos.wire_pb2 import REASON_MALFORMED, Enrolment, EnrolRequest, Evaluation, ReleaseFiles, RoundRequest, Update
 from socket_core.batchnorm import Moments, running_moments, set_running_moments
+from socket_core.combined import combine
 from socket_core.config import Experiment, parse_experiment_json
 from socket_core.data.loader import Preprocessing
 from socket_core.engine import Segment, adapt, pick_device
-from socket_core.errors import PolicyError, ReleaseError
+from socket_core.errors import PolicyError
 from socket_core.evaluation import evaluate
 from socket_core.exchange import (
     Flat,
@@ -29,47 +31,32 @@ from socket_core.exchange import (
     unflatten,
 )
 from socket_core.methods import METHODS
-from socket_core.models import Network
-from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS, Release, read_release, unpack_release
+from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS
 from socket_core.release_fit import check_fits
 
 
 def enrol(site: Site, records: RecordDict) -> RecordDict:
-    """Answers with the site's name, its modality and whether it holds the release."""
+    """Answers with the site's name, its modality and which of the releases it holds."""
     request = decode(records, EnrolRequest)
-    try:
-        find_release(site, request.release_digest)
-        held = True
-    except ReleaseError:
-        held = False
-    answer = Enrolment(site=site.name, modality=site.modality, has_release=held)
+    answer = Enrolment(
+        site=site.name,
+        modality=site.modality,
+        has_release=holds(site, request.release_digest),
+        further_release_digests=[d for d in request.further_release_digests if holds(site, d)],
+    )
     return seal(encode(answer), site.gate)
 
 
 def receive_release(site: Site, records: RecordDict) -> RecordDict:
-    """Checks a release against the pinned key and keeps it."""
+    """Checks a release against the pinned keys and keeps it."""
     files = decode(records, ReleaseFiles)
     record = records.array_records.get("arrays")
     size = record["weights"].shape[0] if record is not None and "weights" in record else 0
     weights = arrays_of(records, {"weights": ("uint8", size)})["weights"]
     content = {MANIFEST: files.manifest, SIGNATURE: files.signature, WEIGHTS: weights.tobytes()}
-    unpack_release(content, site.store.releases, site.owner_key)
+    keep_pinned(site, content)
     answer = Enrolment(site=site.name, modality=site.modality, has_release=True)
     return seal(encode(answer), site.gate)
-
-
-def find_release(site: Site, digest: str) -> Release:
-    """The cached release of that digest, checked again against the pinned key.
-
-    Raises:
-        ReleaseError: If it is not there, damaged, or not what the digest says.
-    """
-    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
-        raise ReleaseError("the release digest is not a sha256", where="release_digest")
-    release = read_release(site.store.releases / digest, site.owner_key)
-    if release.info.digest != digest:
-        raise ReleaseError("the cached release has another digest", where=digest)
-    return release
 
 
 def train_round(site: Site, records: RecordDict) -> RecordDict:
@@ -78,7 +65,7 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
     segment = Segment(site.name, job.request.round, job.experiment.federation.steps, job.request.rounds, job.fresh)
     holdings = site.load(job.experiment)
     labels = holdings.reporting.tr_labels if _is_oracle(job.experiment) and holdings.reporting is not None else None
-    adapt(job.network, job.release.network(), holdings.data, job.experiment, segment, labels=labels)
+    adapt(job.network, combine(job.releases), holdings.data, job.experiment, segment, labels=labels)
     job.network.cpu()
     if job.policy == "local":
         site.store.save_batchnorm(job.request.experiment, job.request.round, batchnorm_state(job.network))
@@ -107,7 +94,7 @@ def evaluate_round(site: Site, records: RecordDict) -> RecordDict:
     if site.simulated and not (job.policy == "local" and job.fresh):  # a site that never trained has nothing to test
         holdings = site.load(job.experiment)
         network = job.network.to(pick_device(job.experiment.device))
-        prep, classes = Preprocessing.of(job.experiment.data), len(job.release.info.classes)
+        prep, classes = Preprocessing.of(job.experiment.data), len(job.releases[0].info.classes)
         if holdings.reporting is not None and holdings.transductive is not None:
             for counts, data in (
                 (answer.held_out, holdings.reporting.held_out),
@@ -133,10 +120,11 @@ class _Round:
         self.experiment = parse_experiment_json(self.request.experiment_json, where="request")
         _check_request(site, self.request, self.experiment)
         torch.set_num_threads(self.experiment.threads)
-        self.release = find_release(site, self.request.release_digest)
-        check_fits(self.release.info, self.experiment, where="request")
+        self.releases = find_releases(site, self.request)
+        for release in self.releases:
+            check_fits(release.info, self.experiment, where="request")
         self.policy = self.experiment.federation.bn_policy
-        self.network: Network = self.release.network()
+        self.network = combine(self.releases)
         self.specs = travelling_specs(self.network, self.policy)
         self.bn_specs = batchnorm_specs(self.network, self.policy)
         arrays = self._arrays(records)

@@ -14,14 +14,12 @@ from server import rounds
 from server.app import job_folder
 from server.journal import Journal
 from server.local_grid import LocalGrid
-from server.owner import release_folder
 from server.progress import Display
 from server.simulation import simulation_link, stop_group
+from server.sources import source_files
 from socket_core.config import Experiment
 from socket_core.files import write_atomically
-from socket_core.keys import load_public_key
 from socket_core.methods import rounds_of
-from socket_core.release import read_release
 
 if TYPE_CHECKING:
     from server.compare import Plan
@@ -77,7 +75,6 @@ class LocalFederator:
         """Runs the experiments one by one."""
         from client.app import app  # the owner's code needs a site's code only to play both parts
 
-        key = load_public_key(plan.home / "keys" / "owner.pub.pem")
         config = plan.home / "experiment.yaml"
         write_atomically(config, yaml.safe_dump(experiments[0].model_dump(mode="json")).encode())
         run_config: dict[str, str | int | float | bool] = {
@@ -91,8 +88,8 @@ class LocalFederator:
                 i + 2: Context(1, i + 2, {"partition-id": i, "num-partitions": sites}, RecordDict(), run_config)
                 for i in range(sites)
             }
-            folder = release_folder(plan.home, experiment)
-            job = rounds.Job(experiment, read_release(folder, key), folder, job_folder(plan.home, experiment), "auto")
+            files = source_files(plan.home, experiment)
+            job = rounds.Job.of(experiment, files, job_folder(plan.home, experiment), "auto")
             with display.task(f"federated {experiment.method.name}, in process") as progress:
 
                 def tell(step: str, facts: dict[str, object], job: rounds.Job = job) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from socket_core.errors import ConfigError
+from socket_core.seeds import derive_seed
 from socket_core.yaml_files import explain, read_mapping
 
 BnPolicy = Literal["local", "source", "pooled"]
@@ -69,6 +70,15 @@ class NetworkConfig(Section):
 
     backbone: str = "tiny"
     bottleneck_dim: int = Field(64, ge=1)
+
+
+class FurtherSource(Section):
+    """One more source model, trained and signed by an owner of its own (SOCKET with several sources)."""
+
+    name: str = Field(pattern=NAME, description="of its owner's key and of the folder of its release")
+    backbone: str = "tiny"
+    bottleneck_dim: int = Field(64, ge=1)
+    seed: int | None = Field(None, ge=0, description="default: derived from the experiment's seed and the name")
 
 
 class SourceConfig(Section):
@@ -144,9 +154,34 @@ class Experiment(Section):
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of each site")
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
+    further_sources: tuple[FurtherSource, ...] = ()
     source: SourceConfig = SourceConfig()
     method: MethodConfig = MethodConfig()
     federation: FederationConfig = FederationConfig()
+
+    @model_validator(mode="after")
+    def _sources_have_own_names(self) -> Experiment:
+        names = ["owner", *(source.name.casefold() for source in self.further_sources)]
+        if len(set(names)) < len(names):  # keys and folders are named after them; "owner" is the first source's
+            raise ValueError(f"further_sources: names must differ, and none may be 'owner': {', '.join(names[1:])}")
+        return self
+
+    def trainer(self, source: str = "") -> Experiment:
+        """The experiment that trains one of the sources: the first, or the further one of that name.
+
+        Raises:
+            ConfigError: If there is no source of that name.
+        """
+        if not source:
+            return self
+        for further in self.further_sources:
+            if further.name == source:
+                derived = derive_seed(self.seed, "source", further.name)
+                network = NetworkConfig(backbone=further.backbone, bottleneck_dim=further.bottleneck_dim)
+                seed = derived if further.seed is None else further.seed
+                return self.model_copy(update={"network": network, "seed": seed, "further_sources": ()})
+        known = ", ".join(further.name for further in self.further_sources) or "none"
+        raise ConfigError(f"no source {source!r}", where="further_sources", remedy=f"known further sources: {known}")
 
     def digest(self) -> str:
         """sha256 of all that decides the result: two experiments with one digest are the same experiment.
@@ -154,7 +189,9 @@ class Experiment(Section):
         How long to wait, for how many, where to compute and when to evaluate may change between a run and
         its resumption.
         """
-        return hashlib.sha256(self.model_dump_json(exclude=OPERATIONAL).encode()).hexdigest()
+        # Left out where there is none: an experiment of one source is what it was before there could be more.
+        unused = {} if self.further_sources else {"further_sources": True}
+        return hashlib.sha256(self.model_dump_json(exclude=OPERATIONAL | unused).encode()).hexdigest()
 
     def source_digest(self) -> str:
         """sha256 of all settings that decide the source model; which files lie in ``data.root`` is not seen."""

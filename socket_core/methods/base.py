@@ -89,12 +89,7 @@ class Method:
             MethodError: Naming what is wrong and the remedy.
         """
         count = len(self.target.members)
-        if count > 1 and not self.several_sources:
-            raise MethodError(
-                f"{self.name} knows one source, found {count}",
-                where="further_sources",
-                remedy="leave the further sources out, or use a method for several, such as socket",
-            )
+        self.check_sources(count)
         if count != len(self.source.members):
             raise MethodError(
                 f"{count} target networks but {len(self.source.members)} source networks",
@@ -107,6 +102,20 @@ class Method:
             raise MethodError("the source network must stay frozen", where=self.name, remedy="call configure() first")
         if not all(bn_layers(member) for member in self.target.members):
             raise MethodError("the network has no BatchNorm layer", where=self.name, remedy="use a BatchNorm backbone")
+
+    @classmethod
+    def check_sources(cls, count: int) -> None:
+        """Refuses more sources than the method knows what to do with; asked before any is trained, too.
+
+        Raises:
+            MethodError: If there are several and the method is for one.
+        """
+        if count > 1 and not cls.several_sources:
+            raise MethodError(
+                f"{cls.name} knows one source, found {count}",
+                where="further_sources",
+                remedy="leave the further sources out, or use a method for several, such as socket",
+            )
 
     def start(self, pool: Pool) -> None:
         """Runs once, before the first step of the first round.
