@@ -110,7 +110,8 @@ class Method:
         Raises:
             MethodError: If there are several and the method is for one.
         """
-        if count > 1 and not cls.several_sources:
+        # Of this very class: a subclass with terms of its own has to say anew that they know what to do with several.
+        if count > 1 and not vars(cls).get("several_sources", False):
             raise MethodError(
                 f"{cls.name} knows one source, found {count}",
                 where="further_sources",

@@ -32,6 +32,7 @@ class Socket(Shot):
     """SOCKET with one source or several."""
 
     name = "socket"
+    several_sources = True
     uses_ti = True
     recipe = "socket"
 

@@ -137,8 +137,9 @@ def test_methods_run_with_two_sources(name: MethodName) -> None:
         assert moved == statistics(before)
 
 
-def test_a_method_for_one_source_refuses_two_by_name() -> None:
-    class Single(Method):
+@pytest.mark.parametrize("base", [Method, Socket])
+def test_a_method_that_does_not_claim_several_sources_refuses_two_by_name(base: type[Method]) -> None:
+    class Single(base):  # type: ignore[misc, valid-type]  # what it inherits from does not speak for it
         name = "single"
 
     method = Single(MethodConfig(), "local")
