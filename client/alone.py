@@ -41,6 +41,7 @@ def adapt_alone(
     """
     site = open_deployed(site_file)
     policy.check(site.policy, experiment, rounds_of(experiment))
+    policy.check_sources(site.policy, len(release_folders))
     releases = [read_pinned(site, folder) for folder in release_folders]
     for release, folder in zip(releases, release_folders, strict=True):
         check_fits(release.info, experiment, where=str(folder))

@@ -7,7 +7,7 @@ from flwr.app import RecordDict
 
 from client import policy
 from client.egress import seal
-from client.releases import find_releases, holds, keep_pinned
+from client.releases import digests_of, find_release, holds, keep_pinned
 from client.site import Site
 from protos.codec import WireError, arrays_of, decode, encode, sha256, specs_to_proto
 from protos.wire_pb2 import REASON_MALFORMED, Enrolment, EnrolRequest, Evaluation, ReleaseFiles, RoundRequest, Update
@@ -37,12 +37,12 @@ from socket_core.release_fit import check_fits
 
 def enrol(site: Site, records: RecordDict) -> RecordDict:
     """Answers with the site's name, its modality and which of the releases it holds."""
-    request = decode(records, EnrolRequest)
+    first, *further = digests_of(site, decode(records, EnrolRequest))
     answer = Enrolment(
         site=site.name,
         modality=site.modality,
-        has_release=holds(site, request.release_digest),
-        further_release_digests=[d for d in request.further_release_digests if holds(site, d)],
+        has_release=holds(site, first),
+        further_release_digests=[digest for digest in further if holds(site, digest)],
     )
     return seal(encode(answer), site.gate)
 
@@ -120,7 +120,7 @@ class _Round:
         self.experiment = parse_experiment_json(self.request.experiment_json, where="request")
         _check_request(site, self.request, self.experiment)
         torch.set_num_threads(self.experiment.threads)
-        self.releases = find_releases(site, self.request)
+        self.releases = [find_release(site, digest) for digest in digests_of(site, self.request)]
         for release in self.releases:
             check_fits(release.info, self.experiment, where="request")
         self.policy = self.experiment.federation.bn_policy

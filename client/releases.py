@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from client.policy import check_sources
 from client.site import Site
 from protos.wire_pb2 import EnrolRequest, RoundRequest
 from socket_core.errors import ReleaseError
@@ -50,6 +51,17 @@ def find_release(site: Site, digest: str) -> Release:
     return release
 
 
+def digests_of(site: Site, request: EnrolRequest | RoundRequest) -> list[str]:
+    """Digests of all releases that a request names, the first source's first.
+
+    Raises:
+        PolicyError: If they are more than the site allows; none has been looked for then.
+    """
+    digests = [request.release_digest, *request.further_release_digests]
+    check_sources(site.policy, len(digests))
+    return digests
+
+
 def holds(site: Site, digest: str) -> bool:
     """Whether the site holds a sound release of that digest."""
     try:
@@ -57,15 +69,6 @@ def holds(site: Site, digest: str) -> bool:
     except ReleaseError:
         return False
     return True
-
-
-def find_releases(site: Site, request: EnrolRequest | RoundRequest) -> list[Release]:
-    """All releases that a request names, the first source's first.
-
-    Raises:
-        ReleaseError: As :func:`find_release`.
-    """
-    return [find_release(site, d) for d in (request.release_digest, *request.further_release_digests)]
 
 
 _SIGNED = {MANIFEST: MAX_MANIFEST_BYTES, SIGNATURE: SIGNATURE_BYTES}

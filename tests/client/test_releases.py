@@ -10,14 +10,21 @@ import yaml
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
+from client.alone import adapt_alone
+from client.app import app
 from client.cli import app as site_app
 from client.releases import find_release, holds, keep_pinned, read_pinned
 from client.site import open_deployed
-from socket_core.errors import ConfigError, ReleaseError
+from protos.codec import ENROL, TRAIN, decode, encode
+from protos.wire_pb2 import REASON_POLICY, EnrolRequest, Refusal
+from server.rounds import request_for
+from server.state import init
+from socket_core.combined import combine
+from socket_core.errors import ConfigError, PolicyError, ReleaseError
 from socket_core.keys import create_keypair
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS, pack_release
 from tests.client.builders import Deployment
-from tests.server.builders import World, raw_with
+from tests.server.builders import World, message_to, raw_with
 from tests.server.several_builders import TWO, SeveralBench, two_sources
 
 __all__ = ["two_sources"]
@@ -80,6 +87,21 @@ def test_one_key_says_what_it_always_said(bench: SeveralBench, deployed: Deploym
     site = dataclasses.replace(open_deployed(deployed.path), further_owner_keys=())
     with pytest.raises(ReleaseError, match="signed by another key"):
         read_pinned(site, bench.files.folders[1])
+
+
+@pytest.mark.parametrize("kind", [ENROL, TRAIN])
+def test_more_sources_than_the_policy_allows_are_refused(
+    bench: SeveralBench, deployed: Deployment, tmp_path: Path, kind: str
+) -> None:
+    deployed.raw["policy"] = {"max_sources": 1}
+    deployed.write()
+    asked = EnrolRequest(experiment="job", release_digest="d" * 64, further_release_digests=["e" * 64])
+    state = init(combine(bench.files.read()), "local", "job-1")
+    content = encode(asked) if kind == ENROL else request_for(bench.job(), dataclasses.replace(state, round=1))
+    answer = app(message_to(content, kind), deployed.context(7)).content
+    assert decode(answer, Refusal).reason == REASON_POLICY
+    with pytest.raises(PolicyError, match="2 sources, at most 1"):
+        adapt_alone(deployed.path, bench.experiment, bench.files.folders, tmp_path / "out", lambda _done, _of: None)
 
 
 def test_a_relative_further_key_is_refused(deployed: Deployment) -> None:
