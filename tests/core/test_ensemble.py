@@ -11,6 +11,7 @@ from socket_core.ensemble import Ensemble
 from socket_core.errors import MethodError
 from socket_core.exchange import batchnorm_specs, flatten, load_flat, parameters_of, travelling_specs
 from socket_core.models import build_network
+from socket_core.optimiser import NesterovSgd
 from tests.core.builders import CLASSES, POLICIES, changed, normal_batch, snapshot, tiny_network, two_networks
 
 
@@ -97,3 +98,15 @@ def test_what_is_no_ensemble_is_refused() -> None:
         with pytest.raises(MethodError, match=words) as caught:
             Ensemble(wrong)
         assert caught.value.remedy
+
+
+def test_every_backbone_learns_at_the_backbones_rate_and_the_mixing_at_the_full_one() -> None:
+    ensemble = two_networks()
+    before = snapshot(ensemble)
+    optimiser = NesterovSgd(ensemble, lr=0.5, backbone_lr_scale=0.1, momentum=0.0, weight_decay=0.0)
+    for p in ensemble.parameters():
+        p.grad = torch.ones_like(p)
+    optimiser.step(1.0)
+    for key, p in ensemble.named_parameters():
+        moved = before[key] - p.detach()
+        assert torch.allclose(moved, torch.full_like(moved, 0.05 if ".backbone." in key else 0.5), atol=1e-6), key
