@@ -73,7 +73,7 @@ def _archive(update: Update, arrays: dict[str, Any]) -> RecordDict:
 
 
 def _unknown_reason(_update: Update, _arrays: dict[str, Any]) -> RecordDict:
-    return RecordDict({"wire": ConfigRecord({"kind": "Refusal", "payload": b"\x08\x01\x18\x63"})})
+    return RecordDict({"wire": ConfigRecord({"kind": "Refusal", "payload": bytes([8, SCHEMA_VERSION, 0x18, 99])})})
 
 
 def _without_a_tensor(update: Update, _arrays: dict[str, Any]) -> None:
