@@ -9,12 +9,12 @@ from socket_core.config import Experiment
 from socket_core.data.types import SiteData
 from socket_core.engine import Segment, adapt, make_bridge
 from socket_core.exchange import Flat, bridge_specs, load_flat
-from socket_core.models import Network
+from socket_core.models import Model
 from socket_core.stages import bridge_rounds
 from socket_core.translators import Bridge
 
 
-def sent_bridge(experiment: Experiment, source: Network, flat: Flat) -> Bridge | None:
+def sent_bridge(experiment: Experiment, source: Model, flat: Flat) -> Bridge | None:
     """The translator with the parameters that the owner sent."""
     bridge = make_bridge(experiment, source)
     if bridge is not None:
@@ -28,8 +28,8 @@ def own_bridge(
     site: str,
     store: SiteStore,
     load_data: Callable[[], SiteData],
-    network: Network,
-    source: Network,
+    network: Model,
+    source: Model,
 ) -> Bridge | None:
     """The site's own translator, trained on first use with all the steps of stage 1, then kept at the site.
 

@@ -82,12 +82,12 @@ def check(
 def adapt(
     site_file: SiteFile,
     config: Config,
-    release: Annotated[Path, typer.Option("--release", help="Folder of the release.")],
-    out: Annotated[Path, typer.Option("--out", help="The adapted network, as safetensors.")],
+    release: Annotated[list[Path], typer.Option("--release", help="Folder of a release; once for each source.")],
+    out: Annotated[Path, typer.Option("--out", help="The adapted model, as safetensors.")],
     method: Annotated[str, typer.Option(help="In place of the experiment's.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Adapt a release on this site alone; the same loop as in a federation, without a server.
+    """Adapt one release, or several, on this site alone; the same loop as in a federation, without a server.
 
     Example: socket-site adapt site.yaml --config configs/demo.yaml --release release-seed0 --out adapted.safetensors
     """

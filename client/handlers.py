@@ -10,14 +10,16 @@ from flwr.app import RecordDict
 from client import policy
 from client.bridging import own_bridge, sent_bridge
 from client.egress import seal
+from client.releases import digests_of, find_release, holds, keep_pinned
 from client.site import Site
 from protos.codec import WireError, arrays_of, decode, encode, sha256, specs_to_proto
 from protos.wire_pb2 import REASON_MALFORMED, Enrolment, EnrolRequest, Evaluation, ReleaseFiles, RoundRequest, Update
 from socket_core.batchnorm import Moments, running_moments, set_running_moments
+from socket_core.combined import combine
 from socket_core.config import Experiment, parse_experiment_json
 from socket_core.data.loader import Preprocessing
 from socket_core.engine import Segment, adapt, make_bridge, pick_device
-from socket_core.errors import PolicyError, ReleaseError
+from socket_core.errors import PolicyError
 from socket_core.evaluation import evaluate
 from socket_core.exchange import (
     Flat,
@@ -34,54 +36,39 @@ from socket_core.exchange import (
     unflatten,
 )
 from socket_core.methods import METHODS
-from socket_core.models import Network
-from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS, Release, read_release, unpack_release
+from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS
 from socket_core.release_fit import check_fits
 from socket_core.stages import federated_rounds, place_of, shares_bridge
 
 
 def enrol(site: Site, records: RecordDict) -> RecordDict:
-    """Answers with the site's name, its modality and whether it holds the release."""
-    request = decode(records, EnrolRequest)
-    try:
-        find_release(site, request.release_digest)
-        held = True
-    except ReleaseError:
-        held = False
-    answer = Enrolment(site=site.name, modality=site.modality, has_release=held)
+    """Answers with the site's name, its modality and which of the releases it holds."""
+    first, *further = digests_of(site, decode(records, EnrolRequest))
+    answer = Enrolment(
+        site=site.name,
+        modality=site.modality,
+        has_release=holds(site, first),
+        further_release_digests=[digest for digest in further if holds(site, digest)],
+    )
     return seal(encode(answer), site.gate)
 
 
 def receive_release(site: Site, records: RecordDict) -> RecordDict:
-    """Checks a release against the pinned key and keeps it."""
+    """Checks a release against the pinned keys and keeps it."""
     files = decode(records, ReleaseFiles)
     record = records.array_records.get("arrays")
     size = record["weights"].shape[0] if record is not None and "weights" in record else 0
     weights = arrays_of(records, {"weights": ("uint8", size)})["weights"]
     content = {MANIFEST: files.manifest, SIGNATURE: files.signature, WEIGHTS: weights.tobytes()}
-    unpack_release(content, site.store.releases, site.owner_key)
+    keep_pinned(site, content)
     answer = Enrolment(site=site.name, modality=site.modality, has_release=True)
     return seal(encode(answer), site.gate)
-
-
-def find_release(site: Site, digest: str) -> Release:
-    """The cached release of that digest, checked again against the pinned key.
-
-    Raises:
-        ReleaseError: If it is not there, damaged, or not what the digest says.
-    """
-    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
-        raise ReleaseError("the release digest is not a sha256", where="release_digest")
-    release = read_release(site.store.releases / digest, site.owner_key)
-    if release.info.digest != digest:
-        raise ReleaseError("the cached release has another digest", where=digest)
-    return release
 
 
 def train_round(site: Site, records: RecordDict) -> RecordDict:
     """One round of adaptation; answers with the change of the travelling parameters."""
     job = _Round(site, records, trained=False)
-    holdings, source, bridge = site.load(job.experiment), job.release.network(), job.bridge
+    holdings, source, bridge = site.load(job.experiment), combine(job.releases), job.bridge
     if bridge is None:
         names = job.request.experiment, site.name
         bridge = own_bridge(job.experiment, *names, site.store, lambda: holdings.data, job.network, source)
@@ -116,7 +103,7 @@ def evaluate_round(site: Site, records: RecordDict) -> RecordDict:
     if site.simulated and not (job.policy == "local" and job.fresh):  # a site that never trained has nothing to test
         holdings = site.load(job.experiment)
         network = job.network.to(pick_device(job.experiment.device))
-        prep, classes = Preprocessing.of(job.experiment.data), len(job.release.info.classes)
+        prep, classes = Preprocessing.of(job.experiment.data), len(job.releases[0].info.classes)
         if holdings.reporting is not None and holdings.transductive is not None:
             for counts, data in (
                 (answer.held_out, holdings.reporting.held_out),
@@ -142,11 +129,12 @@ class _Round:
         self.experiment = parse_experiment_json(self.request.experiment_json, where="request")
         _check_request(site, self.request, self.experiment)
         torch.set_num_threads(self.experiment.threads)
-        self.release = find_release(site, self.request.release_digest)
-        check_fits(self.release.info, self.experiment, where="request")
+        self.releases = [find_release(site, digest) for digest in digests_of(site, self.request)]
+        for release in self.releases:
+            check_fits(release.info, self.experiment, where="request")
         self.policy = self.experiment.federation.bn_policy
         self.place = place_of(self.experiment, self.request.round)
-        self.network: Network = self.release.network()
+        self.network = combine(self.releases)
         network_specs = travelling_specs(self.network, self.policy)
         bridge = make_bridge(self.experiment, self.network)
         shared = bridge_specs(bridge) if bridge is not None and shares_bridge(self.experiment) else ()

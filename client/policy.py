@@ -24,6 +24,7 @@ class SitePolicy(Section):
     )
     max_rounds: int = Field(1000, ge=1, description="of one job")
     max_steps: int = Field(100_000, ge=1, description="optimiser steps in one round")
+    max_sources: int = Field(4, ge=1, description="releases adapted together; a step costs as much as all of them")
 
 
 SIMULATION = SitePolicy(
@@ -53,6 +54,16 @@ def check(policy: SitePolicy, experiment: Experiment, rounds: int) -> None:
     steps = federation.steps * (1 + (0 if shares_bridge(experiment) else bridge_rounds(experiment)))
     if steps > policy.max_steps:
         raise _refused(f"{steps} steps a round, at most {policy.max_steps}", "max_steps")
+
+
+def check_sources(policy: SitePolicy, count: int) -> None:
+    """Refuses more sources than the policy allows.
+
+    Raises:
+        PolicyError: Naming the policy's key.
+    """
+    if count > policy.max_sources:
+        raise _refused(f"{count} sources, at most {policy.max_sources}", "max_sources")
 
 
 def _refused(what: str, key: str) -> PolicyError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from client.egress import Gate
 from client.policy import SIMULATION, SitePolicy
 from client.store import SiteStore
-from socket_core.config import NAME, Experiment, Section
+from socket_core.config import NAME, DataConfig, Experiment, Section
 from socket_core.data.catalogue import load_task, site_name, split_task
 from socket_core.data.decode import Stored, check_pair_sizes, decode_many, full_scale_for
 from socket_core.data.types import Images, Index, Labelled, Modality, Pairs, SiteData
@@ -63,6 +63,7 @@ class Site:
         load: Reads its images, at the size of the experiment.
         simulated: Whether its images are the run's own: only then are there labels, and only then do
             confusion counts leave.
+        further_owner_keys: Keys of the owners of further sources that it pins too.
     """
 
     name: str
@@ -72,6 +73,12 @@ class Site:
     store: SiteStore
     load: Callable[[Experiment], Holdings]
     simulated: bool = False
+    further_owner_keys: tuple[Ed25519PublicKey, ...] = ()
+
+    @property
+    def pinned_keys(self) -> tuple[Ed25519PublicKey, ...]:
+        """A release counts if one of these signed it."""
+        return (self.owner_key, *self.further_owner_keys)
 
     @property
     def gate(self) -> Gate:
@@ -86,6 +93,7 @@ class SiteFile(Section):
     name: str = Field(pattern=NAME)
     modality: Literal["depth", "nir"] = "depth"
     owner_key: Path = Field(description="the owner's public key, received out of band")
+    further_owner_keys: tuple[Path, ...] = Field((), description="of the owners of further sources, likewise")
     home: Path = Field(description="releases, decoded images, BatchNorm state, journal")
     tr: Path = Field(description="folder of unlabelled task-relevant target images")
     ti_rgb: Path = Field(description="folder of the RGB halves of the task-irrelevant pairs")
@@ -118,15 +126,15 @@ def open_site(context: Context) -> Site:
 def open_simulated(run: RunConfig, index: int, sites: int) -> Site:
     """Site ``index`` of ``sites``; its images are its share of the experiment's data.
 
-    It pins the key in the run's own folder: a simulation shows that signatures are checked, not that a key
+    It pins the keys in the run's own folder: a simulation shows that signatures are checked, not that a key
     was exchanged safely.
     """
-    name, known = site_name(index), [experiment.data for experiment in run.experiments()]
+    experiments, keys = run.experiments(), run.home / "keys"
+    name, known = site_name(index), [experiment.data for experiment in experiments]
 
     def load(experiment: Experiment) -> Holdings:
         # Not the request's: the folder of images does not travel. A run of several files may have several.
-        asked = experiment.data.model_dump(exclude={"root"})
-        data = next((own for own in known if own.model_dump(exclude={"root"}) == asked), known[0])
+        data = _own_data(experiment, known)
         task = load_task(data, cache=run.cache)
         share = split_task(task, experiment, sites)[index]
         return Holdings(share.data, Reporting(share.tr_labels, task.target_test))
@@ -135,11 +143,25 @@ def open_simulated(run: RunConfig, index: int, sites: int) -> Site:
         name=name,
         modality=known[0].modality,
         policy=SIMULATION,
-        owner_key=load_public_key(run.home / "keys" / "owner.pub.pem"),
+        owner_key=load_public_key(keys / "owner.pub.pem"),
         store=SiteStore(run.home / "sites" / name),
         load=load,
         simulated=True,
+        further_owner_keys=tuple(load_public_key(keys / f"{s.name}.pub.pem") for s in experiments[0].further_sources),
     )
+
+
+def _own_data(asked: Experiment, known: Sequence[DataConfig]) -> DataConfig:
+    """The run's own ``data`` section that a request is about; folders of images do not travel.
+
+    Raises:
+        ConfigError: If no file of the run has these settings.
+    """
+    folders = {"root", "ti_root"}
+    for own in known:
+        if own.model_dump(exclude=folders) == asked.data.model_dump(exclude=folders):
+            return own
+    raise ConfigError("no experiment of this run has these data", where="data", remedy="give its file in config")
 
 
 def open_deployed(path: Path) -> Site:
@@ -157,6 +179,7 @@ def open_deployed(path: Path) -> Site:
         owner_key=load_public_key(file.owner_key),
         store=SiteStore(file.home),
         load=lambda experiment: load_site_file_images(file, experiment),
+        further_owner_keys=tuple(load_public_key(path) for path in file.further_owner_keys),
     )
 
 
@@ -180,10 +203,11 @@ def read_site_file(path: Path) -> SiteFile:
         file = SiteFile.model_validate(read_mapping(path), strict=False)
     except ValidationError as error:
         raise explain(error, SiteFile, where=str(path), see="docs/deploy.md") from None
-    for key in ("owner_key", "home", "tr", "ti_rgb", "ti_target"):
-        if not getattr(file, key).is_absolute():
+    paths = [(key, getattr(file, key)) for key in ("owner_key", "home", "tr", "ti_rgb", "ti_target")]
+    for key, value in [*paths, *(("further_owner_keys", path) for path in file.further_owner_keys)]:
+        if not value.is_absolute():
             raise ConfigError(
-                f"key {key!r}: expected an absolute path, found {str(getattr(file, key))!r}",
+                f"key {key!r}: expected an absolute path, found {str(value)!r}",
                 where=str(path),
                 remedy="a SuperNode's working directory is not yours: write the whole path",
             )

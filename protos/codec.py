@@ -29,7 +29,7 @@ from protos.wire_pb2 import (
     Update,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ENROL, RELEASE, TRAIN, EVALUATE = "query.enrol", "query.release", "train.round", "evaluate.round"
 """Flower message types."""
 

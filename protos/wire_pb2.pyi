@@ -31,26 +31,30 @@ REASON_MALFORMED: Reason
 REASON_INTERNAL: Reason
 
 class EnrolRequest(_message.Message):
-    __slots__ = ("schema_version", "experiment", "release_digest")
+    __slots__ = ("schema_version", "experiment", "release_digest", "further_release_digests")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     RELEASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_RELEASE_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     experiment: str
     release_digest: str
-    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., release_digest: _Optional[str] = ...) -> None: ...
+    further_release_digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., release_digest: _Optional[str] = ..., further_release_digests: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Enrolment(_message.Message):
-    __slots__ = ("schema_version", "site", "modality", "has_release")
+    __slots__ = ("schema_version", "site", "modality", "has_release", "further_release_digests")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     MODALITY_FIELD_NUMBER: _ClassVar[int]
     HAS_RELEASE_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_RELEASE_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     site: str
     modality: str
     has_release: bool
-    def __init__(self, schema_version: _Optional[int] = ..., site: _Optional[str] = ..., modality: _Optional[str] = ..., has_release: _Optional[bool] = ...) -> None: ...
+    further_release_digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, schema_version: _Optional[int] = ..., site: _Optional[str] = ..., modality: _Optional[str] = ..., has_release: _Optional[bool] = ..., further_release_digests: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReleaseFiles(_message.Message):
     __slots__ = ("schema_version", "manifest", "signature")
@@ -63,20 +67,22 @@ class ReleaseFiles(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class RoundRequest(_message.Message):
-    __slots__ = ("schema_version", "experiment", "round", "rounds", "release_digest", "experiment_json")
+    __slots__ = ("schema_version", "experiment", "round", "rounds", "release_digest", "experiment_json", "further_release_digests")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     RELEASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_RELEASE_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     experiment: str
     round: int
     rounds: int
     release_digest: str
     experiment_json: str
-    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., release_digest: _Optional[str] = ..., experiment_json: _Optional[str] = ...) -> None: ...
+    further_release_digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., release_digest: _Optional[str] = ..., experiment_json: _Optional[str] = ..., further_release_digests: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Update(_message.Message):
     __slots__ = ("schema_version", "experiment", "site", "round", "tensors", "batchnorm", "examples", "delta_sha256")

@@ -11,10 +11,8 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from server import rounds
-from server.owner import ensure_release
+from server.sources import ensure_sources
 from socket_core.config import Experiment
-from socket_core.keys import load_public_key
-from socket_core.release import read_release
 from socket_core.run_config import RunConfig
 
 log = logging.getLogger("flwr")
@@ -30,11 +28,10 @@ def main(grid: Grid, context: Context) -> None:
     for experiment in run.experiments():
         torch.set_num_threads(experiment.threads)
         embedded = experiment.data.kind == "scenes"
-        folder = ensure_release(experiment, run.home, run.cache, confirm_batchnorm=embedded, say=log.info)
-        release = read_release(folder, load_public_key(run.home / "keys" / "owner.pub.pem"))
+        files = ensure_sources(experiment, run.home, run.cache, confirm_batchnorm=embedded, say=log.info)
         home = job_folder(run.home, experiment)
         log.info("%s: writing to %s", job_name(experiment), home)
-        rounds.run(grid, rounds.Job(experiment, release, folder, home, resume), observe=_log_step)
+        rounds.run(grid, rounds.Job.of(experiment, files, home, resume), observe=_log_step)
 
 
 def job_folder(home: Path, experiment: Experiment) -> Path:

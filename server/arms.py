@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from server.sources import SourceFiles
+from socket_core.combined import combine
 from socket_core.config import Experiment
 from socket_core.data.catalogue import Share, load_task, pool_shares, site_name, split_task
 from socket_core.data.loader import Preprocessing
 from socket_core.data.types import Labelled
 from socket_core.engine import adapt_alone
 from socket_core.evaluation import Confusion, evaluate
-from socket_core.keys import load_public_key
 from socket_core.methods import METHODS
-from socket_core.release import read_release
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,13 @@ class Arm:
     Attributes:
         experiment: Its method, seed and data.
         site: Index of the site that adapts alone, or None for all data in one place.
-        release: Folder of the source model.
-        owner_key: The owner's public key file.
+        sources: Releases of the source models.
         cache: Rendered or decoded images.
     """
 
     experiment: Experiment
     site: int | None
-    release: Path
-    owner_key: Path
+    sources: SourceFiles
     cache: Path
 
 
@@ -70,8 +68,8 @@ def run_arm(arm: Arm, on_round: Callable[[int, int], None] | None = None) -> Arm
         share, name, experiment = pool_shares(shares), site_name(0), with_steps(arm.experiment, sites)
     else:
         share, name, experiment = shares[arm.site], site_name(arm.site), arm.experiment
-    release = read_release(arm.release, load_public_key(arm.owner_key))
-    network, source = release.network(), release.network()
+    releases = arm.sources.read()
+    network, source = combine(releases), combine(releases)
     prep, classes = Preprocessing.of(experiment.data), len(task.classes)
     labels = share.tr_labels if METHODS[experiment.method.name].oracle else None
     started = time.monotonic()

@@ -47,12 +47,13 @@ def train(
     out: Out,
     confirm: Confirm = False,
     seed: Annotated[int | None, typer.Option(help="In place of the experiment's seed.")] = None,
+    source: Annotated[str, typer.Option(help="One of further_sources, under its own key; default: the first.")] = "",
     data: Data = "",
     cache: Annotated[Path | None, typer.Option(help="Rendered or decoded images; default OUT/cache.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train the source model on the owner's RGB images and write a signed release.
+    """Train a source model on the owner's RGB images and write a signed release.
 
     Example: socket-owner train --config configs/demo.yaml --out runs/mine --confirm-batchnorm-statistics
     """
@@ -61,13 +62,19 @@ def train(
 
     display = Display(quiet=quiet)
     experiment = load_experiment(_find(config), overrides(seed="" if seed is None else str(seed), data=data))
-    folder = release_folder(out, experiment)
+    experiment.trainer(source)  # an unknown name is refused before minutes of rendering, not after
+    folder = release_folder(out, experiment, source)
     require_confirmation(confirm, folder)  # before minutes of training, not after
     with display.task("images") as progress:
         task = load_task(experiment.data, cache=cache or out / "cache", progress=progress)
     with display.task("source model, epochs") as progress:
         info, report = train_and_release(
-            experiment, task, out, confirm_batchnorm=confirm, on_epoch=lambda done, of, _: progress(done, of)
+            experiment,
+            task,
+            out,
+            confirm_batchnorm=confirm,
+            source=source,
+            on_epoch=lambda done, of, _: progress(done, of),
         )
     facts = {
         "release": str(folder),

@@ -31,15 +31,13 @@ from server.cells import (
 )
 from server.federate import Federator
 from server.journal import Journal
-from server.owner import ensure_release
 from server.progress import Display
 from server.results import MODES, Mode, Row
+from server.sources import SourceFiles, ensure_sources
 from socket_core.config import DataConfig, Experiment, MethodName
 from socket_core.data.catalogue import load_task, split_task
 from socket_core.data.types import TransferTask
-from socket_core.keys import load_public_key
 from socket_core.methods import METHODS, needs_pairs
-from socket_core.release import read_info
 
 
 @dataclass(frozen=True)
@@ -107,6 +105,8 @@ def compare(plan: Plan, federator: Federator, display: Display) -> list[Row]:
         SocketError: If a part fails; finished cells are kept for the next call.
     """
     rows = []
+    for method in plan.methods:  # before minutes of training, not after
+        METHODS[method].check_sources(1 + len(plan.experiment.further_sources))
     for seed in plan.seeds:
         rows += _one_seed(plan, seed, federator, display)
     return rows
@@ -121,7 +121,7 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
             tasks[data] = load_task(data, cache=plan.cache, progress=progress)
     _check_splits(cells, tasks)
     with display.task(f"source model, seed {seed}") as progress:
-        release = ensure_release(
+        sources = ensure_sources(
             experiment,
             plan.home,
             plan.cache,
@@ -129,15 +129,14 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
             say=display.say,
             on_epoch=lambda done, of, _: progress(done, of),
         )
-    info, _ = read_info(release, load_public_key(plan.home / "keys" / "owner.pub.pem"))
-    of_data = {data: basis_of(task, info.digest) for data, task in tasks.items()}
+    of_data = {data: basis_of(task, sources.digest()) for data, task in tasks.items()}
     basis = {cell: of_data[cell.experiment.data] for cell in cells}
     rows = {cell: row for cell in cells if (row := kept_row(cell, plan.home, basis[cell])) is not None}
     if rows:
         display.say(f"seed {seed}: {len(rows)} of {len(cells)} results are kept from an earlier run and used again")
     missing = [cell for cell in cells if cell not in rows]
     # Closed at once if anything in the body fails: a generator left to the garbage collector keeps its workers.
-    with closing(_arms(plan, [c for c in missing if c.mode != "federated"], release, display)) as arms:
+    with closing(_arms(plan, [c for c in missing if c.mode != "federated"], sources, display)) as arms:
         for cell, parts in arms:
             rows[cell] = row_of_arms(cell, parts)
             keep_row(cell, plan.home, basis[cell], rows[cell])
@@ -146,7 +145,7 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
         for cell in federated:
             claim_folder(job_folder(plan.home, cell.experiment), fingerprint(cell, basis[cell]))
         federator.run(plan, [c.experiment for c in federated], display)
-        before = _source_accuracy(plan, experiment, release, rows)
+        before = _source_accuracy(plan, experiment, sources, rows)
         for cell in federated:
             journal = Journal(job_folder(plan.home, cell.experiment) / "rounds.jsonl")
             task = tasks[cell.experiment.data]
@@ -168,7 +167,7 @@ def _check_splits(cells: Sequence[Cell], tasks: dict[DataConfig, TransferTask]) 
 
 
 def _arms(
-    plan: Plan, cells: Sequence[Cell], release: Path, display: Display
+    plan: Plan, cells: Sequence[Cell], sources: SourceFiles, display: Display
 ) -> Generator[tuple[Cell, list[ArmResult]], None, None]:
     """Runs arms in worker processes, the longest first, and yields each cell once all its parts are there."""
     places: dict[Cell, list[int | None]] = {
@@ -179,11 +178,9 @@ def _arms(
         return
     jobs.sort(key=lambda job: (job[1] is not None, not needs_pairs(job[0].experiment.method)))
     parts: dict[Cell, dict[int | None, ArmResult]] = {c: {} for c in cells}
-    key = plan.home / "keys" / "owner.pub.pem"
     with display.task("local and centralised") as progress, _workers(plan.workers) as pool:
         waiting = {
-            pool.submit(run_arm, Arm(cell.experiment, site, release, key, plan.cache)): (cell, site)
-            for cell, site in jobs
+            pool.submit(run_arm, Arm(cell.experiment, site, sources, plan.cache)): (cell, site) for cell, site in jobs
         }
         progress(0, len(jobs))
         for done, future in enumerate(as_completed(waiting), start=1):
@@ -221,13 +218,13 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _source_accuracy(plan: Plan, experiment: Experiment, release: Path, rows: dict[Cell, Row]) -> float:
+def _source_accuracy(plan: Plan, experiment: Experiment, sources: SourceFiles, rows: dict[Cell, Row]) -> float:
     """Held-out accuracy of the source model; every curve but a federation's own starts with it."""
     known = [row.curve[0] for row in rows.values()]
     if known:
         return known[0]
     unadapted = plan.variant("unadapted", experiment.seed)
-    arm = Arm(unadapted, None, release, plan.home / "keys" / "owner.pub.pem", plan.cache)
+    arm = Arm(unadapted, None, sources, plan.cache)
     return row_of_arms(Cell(unadapted, "unadapted"), [run_arm(arm)]).accuracy
 
 

@@ -1,10 +1,10 @@
-"""Who takes part: sites answer under a stable name and receive the release once."""
+"""Who takes part: sites answer under a stable name and receive each release once."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +33,7 @@ class Roll:
     """Sites by Flower node id, and why others are not among them.
 
     Attributes:
-        sites: Name of each node that enrolled and holds the release.
+        sites: Name of each node that enrolled and holds all releases.
         refused: Reason by node id.
         absent: Names of sites that took part and whose node is gone.
     """
@@ -73,11 +73,10 @@ def enrol(
     nodes: list[int],
     *,
     experiment: str,
-    release_digest: str,
-    release_files: Callable[[], dict[str, bytes]],
+    releases: Mapping[str, Callable[[], dict[str, bytes]]],
     deadline_seconds: float,
 ) -> int:
-    """Asks newcomers who they are and gives the release to those who lack it.
+    """Asks newcomers who they are and gives each release to those who lack it.
 
     Args:
         grid: Flower's grid.
@@ -85,9 +84,9 @@ def enrol(
         nodes: All nodes online now. Those on the roll and those who declined are not asked again; a site whose
             node is gone leaves the roll, and may come back under another node id.
         experiment: Name of the job.
-        release_digest: Digest of the release.
-        release_files: Reads the release's files; called only if a site lacks them.
-        deadline_seconds: For each of the two exchanges.
+        releases: By digest, in the order of the sources, what reads a release's files; called only if a site
+            lacks them.
+        deadline_seconds: For each exchange: one to ask, and one for each release that somebody lacks.
 
     Returns:
         Bytes of release files sent.
@@ -100,19 +99,30 @@ def enrol(
     newcomers = [n for n in nodes if n not in roll.sites and n not in roll.refused]
     if not newcomers:
         return 0
-    ask = encode(EnrolRequest(experiment=experiment, release_digest=release_digest))
+    first, *further = releases
+    ask = encode(EnrolRequest(experiment=experiment, release_digest=first, further_release_digests=further))
     replies = exchange(grid, dict.fromkeys(newcomers, ask), ENROL, group="enrol", deadline_seconds=deadline_seconds)
     answers = _admit(roll, replies)
-    lacking = [node for node, enrolment in answers.items() if not enrolment.has_release]
-    if not lacking:
-        return 0
-    files = release_files()
+    held = {node: {first} if answer.has_release else set() for node, answer in answers.items()}
+    for node, answer in answers.items():
+        held[node] |= set(answer.further_release_digests)
+    total = 0
+    for digest, read in releases.items():
+        # Who refused an earlier release is off the roll, and is not sent a later one.
+        lacking = [node for node, digests in held.items() if digest not in digests and node in roll.sites]
+        if lacking:
+            total += _give(grid, roll, lacking, read(), deadline_seconds)
+    return total
+
+
+def _give(grid: Grid, roll: Roll, nodes: list[int], files: dict[str, bytes], deadline_seconds: float) -> int:
+    """Sends one release; nodes that do not take it leave the roll. Returns the bytes sent."""
     content = _release_message(files)
-    sent = exchange(grid, dict.fromkeys(lacking, content), RELEASE, group="release", deadline_seconds=deadline_seconds)
-    for node in lacking:
+    sent = exchange(grid, dict.fromkeys(nodes, content), RELEASE, group="release", deadline_seconds=deadline_seconds)
+    for node in nodes:
         roll.sites.pop(node)
     _admit(roll, sent)
-    return len(lacking) * sum(len(data) for data in files.values())
+    return len(nodes) * sum(len(data) for data in files.values())
 
 
 def _admit(roll: Roll, replies: dict[int, Message | None]) -> dict[int, Enrolment]:

@@ -15,13 +15,11 @@ from server import rounds
 from server.app import job_folder, job_name
 from server.journal import Journal
 from server.local_grid import LocalGrid
-from server.owner import release_folder
 from server.progress import Display
 from server.simulation import SimulationLink, simulation_link, stop_group
+from server.sources import source_files
 from socket_core.config import Experiment
 from socket_core.files import write_atomically
-from socket_core.keys import load_public_key
-from socket_core.release import read_release
 from socket_core.stages import federated_rounds
 
 if TYPE_CHECKING:
@@ -83,7 +81,6 @@ class LocalFederator:
         """Runs the experiments one by one."""
         from client.app import app  # the owner's code needs a site's code only to play both parts
 
-        key = load_public_key(plan.home / "keys" / "owner.pub.pem")
         for experiment in experiments:
             sites = experiment.federation.sites
             run_config: dict[str, str | int | float | bool] = {
@@ -95,8 +92,8 @@ class LocalFederator:
                 i + 2: Context(1, i + 2, {"partition-id": i, "num-partitions": sites}, RecordDict(), run_config)
                 for i in range(sites)
             }
-            folder = release_folder(plan.home, experiment)
-            job = rounds.Job(experiment, read_release(folder, key), folder, job_folder(plan.home, experiment), "auto")
+            files = source_files(plan.home, experiment)
+            job = rounds.Job.of(experiment, files, job_folder(plan.home, experiment), "auto")
             with display.task(f"federated {job_name(experiment)}, in process") as progress:
 
                 def tell(step: str, facts: dict[str, object], job: rounds.Job = job) -> None:

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -27,7 +28,9 @@ from server.evaluation import evaluate_round
 from server.journal import Journal
 from server.messaging import exchange
 from server.screening import Expectation, Rejected, screen_all
+from server.sources import SourceFiles
 from server.state import ServerState, init
+from socket_core.combined import combine, combined_digest
 from socket_core.config import Experiment
 from socket_core.engine import make_bridge
 from socket_core.errors import ConfigError, FederationError
@@ -55,11 +58,12 @@ class Job:
 
     Attributes:
         experiment: What to do.
-        release: The source model.
+        release: The source model, or the first of several.
         release_folder: Where its files lie.
         home: Folder for checkpoints and ``rounds.jsonl``.
         resume: ``yes`` goes on from the newest checkpoint if there is one, and refuses one of another job;
             ``auto`` starts anew instead of refusing; ``no`` starts anew, but not over an unfinished run.
+        further: Release and folder of each further source.
     """
 
     experiment: Experiment
@@ -67,6 +71,18 @@ class Job:
     release_folder: Path
     home: Path
     resume: Resume = "no"
+    further: tuple[tuple[Release, Path], ...] = ()
+
+    @classmethod
+    def of(cls, experiment: Experiment, files: SourceFiles, home: Path, resume: Resume = "no") -> Job:
+        """The job that adapts the releases in ``files``, which are read and checked."""
+        (release, folder), *further = zip(files.read(), files.folders, strict=True)
+        return cls(experiment, release, folder, home, resume, tuple(further))
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """Of all sources, the first one's first."""
+        return (self.release, *(release for release, _ in self.further))
 
     @property
     def rounds(self) -> int:
@@ -115,10 +131,10 @@ class _Session:
     def __init__(self, grid: Grid, job: Job, tell: Observer) -> None:
         self.grid, self.job, self.tell = grid, job, tell
         self.roll = Roll()
-        self.identity = Identity(job.experiment.digest(), job.release.info.digest)
+        self.identity = Identity(job.experiment.digest(), combined_digest(_digests(job)))
         self.journal = Journal(job.home / "rounds.jsonl")
         self._release_bytes = 0
-        source, policy = job.release.network(), job.experiment.federation.bn_policy
+        source, policy = combine(job.releases), job.experiment.federation.bn_policy
         bridge = make_bridge(job.experiment, source)
         self._tensors = {
             "adapt": travelling_specs(source, policy),
@@ -127,14 +143,14 @@ class _Session:
         self._batchnorm = batchnorm_specs(source, policy)
 
     def enrol(self, state: ServerState, nodes: list[int]) -> None:
-        """Asks newcomers who they are, and gives the release to those who lack it."""
+        """Asks newcomers who they are, and gives each release to those who lack it."""
+        folders = (self.job.release_folder, *(folder for _, folder in self.job.further))
         self._release_bytes += enrol(
             self.grid,
             self.roll,
             nodes,
             experiment=state.experiment,
-            release_digest=self.job.release.info.digest,
-            release_files=lambda: pack_release(self.job.release_folder),
+            releases={d: partial(pack_release, f) for d, f in zip(_digests(self.job), folders, strict=True)},
             deadline_seconds=self.job.experiment.federation.enrol_seconds,
         )
 
@@ -188,7 +204,7 @@ class _Session:
 
 def travelling(experiment: Experiment) -> Experiment:
     """The experiment as sites see it: where the owner keeps files is nobody else's business."""
-    data = experiment.data.model_copy(update={"root": "", "ti_from": "task", "ti_root": ""})
+    data = experiment.data.model_copy(update={"root": "", "ti_root": ""})
     network = experiment.network.model_copy(update={"weights": ""})
     return experiment.model_copy(update={"data": data, "network": network})
 
@@ -211,6 +227,7 @@ def request_for(job: Job, state: ServerState, *, to_train: bool = True) -> Recor
         round=state.round,
         rounds=job.rounds,
         release_digest=job.release.info.digest,
+        further_release_digests=_digests(job)[1:],
         experiment_json=travelling(job.experiment).model_dump_json(),
     )
     return encode(payload, arrays)
@@ -231,10 +248,14 @@ def _open(job: Job, identity: Identity, journal: Journal) -> tuple[ServerState, 
         journal.truncate(0)
         # A random name keeps the state that sites hold for this job apart from that of an earlier one.
         name = f"{job.experiment.name}-{secrets.token_hex(6)}"
-        return init(job.release.network(), job.experiment, name), None
+        return init(combine(job.releases), job.experiment, name), None
     state, record = newest
     journal.truncate(state.round)
     return state, record if journal.rounds() < state.round else None
+
+
+def _digests(job: Job) -> list[str]:
+    return [release.info.digest for release in job.releases]
 
 
 def _clear(folder: Path, identity: Identity, job: Job) -> None:

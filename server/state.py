@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from socket_core.config import Experiment
 from socket_core.engine import make_bridge
 from socket_core.exchange import Flat, bridge_specs, flatten, parameters_of, travelling_specs
-from socket_core.models import Network
+from socket_core.models import Model
 from socket_core.stages import shares_bridge
 
 
@@ -38,11 +38,11 @@ class ServerState:
     bridge: Flat | None = None
 
 
-def init(source: Network, experiment: Experiment, job: str) -> ServerState:
+def init(source: Model, experiment: Experiment, job: str) -> ServerState:
     """The state before the first round: the source's parameters, and an untrained translator.
 
     Args:
-        source: The source network.
+        source: The source model.
         experiment: What to do.
         job: Name of the job.
     """

@@ -6,131 +6,51 @@ One YAML file in ``configs/`` is one :class:`Experiment`; ``configs/README.md`` 
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from socket_core.config_data import DataConfig, DataKind, ListFiles, ScenesCounts
+from socket_core.config_method import (
+    MethodConfig,
+    MethodName,
+    TransferWeights,
+    TranslatorConfig,
+    TranslatorWeights,
+    Weights,
+)
+from socket_core.config_section import NAME, Section
 from socket_core.errors import ConfigError
 from socket_core.extends import absolute, holder, merge, read_layers
+from socket_core.seeds import derive_seed
 from socket_core.yaml_files import explain
 
+__all__ = [
+    "NAME",
+    "BnPolicy",
+    "DataConfig",
+    "DataKind",
+    "Experiment",
+    "FederationConfig",
+    "FurtherSource",
+    "ListFiles",
+    "MethodConfig",
+    "MethodName",
+    "NetworkConfig",
+    "ScenesCounts",
+    "Section",
+    "SourceConfig",
+    "TransferWeights",
+    "TranslatorConfig",
+    "TranslatorWeights",
+    "Weights",
+    "load_experiment",
+    "parse_experiment",
+    "parse_experiment_json",
+]
+
 BnPolicy = Literal["local", "source", "pooled"]
-MethodName = Literal["unadapted", "adabn", "shot", "socket", "tgkt", "oracle"]
-
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""What experiments and sites may be called: a plain word, safe in paths, logs and tables."""
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, no unknown keys, no NaN or infinity."""
-
-    # Infinity and NaN would become null in JSON, and the sites would refuse the experiment.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ScenesCounts(Section):
-    """How many scenes are rendered for each part; totals over the classes."""
-
-    source_train: int = Field(2400, ge=8)
-    source_test: int = Field(800, ge=8)
-    target_train: int = Field(1600, ge=8)
-    target_test: int = Field(800, ge=8)
-    ti: int = Field(1200, ge=1)
-
-
-class ListFiles(Section):
-    """Names of list files, relative to ``data.root``; each line is a path and a class number."""
-
-    source_train: str = ""
-    source_test: str = ""
-    target_train: str = ""
-    target_test: str = ""
-    ti_rgb: str = Field("", description="RGB halves of the pairs; numbers are not read")
-    ti_target: str = Field("", description="their other halves, in the same order")
-
-
-def _channels(value: Any) -> tuple[float, float, float]:
-    """One number for all three channels, or three numbers."""
-    three = (value,) * 3 if isinstance(value, int | float) else value
-    numbers = isinstance(three, list | tuple) and all(
-        isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in three
-    )
-    if not numbers or len(three) != 3:
-        raise ValueError("expected a finite number, or three for red, green and blue")
-    return float(three[0]), float(three[1]), float(three[2])
-
-
-def _positive_channels(value: Any) -> tuple[float, float, float]:
-    three = _channels(value)
-    if min(three) <= 0:
-        raise ValueError("expected numbers above 0")
-    return three
-
-
-Channels = Annotated[tuple[float, float, float], BeforeValidator(_channels)]
-PositiveChannels = Annotated[tuple[float, float, float], BeforeValidator(_positive_channels)]
-DataKind = Literal["scenes", "folder", "lists", "sunrgbd", "diml", "epfl_nir"]
-
-
-class DataConfig(Section):
-    """Where images come from and how they are prepared; the same for source training and adaptation."""
-
-    kind: DataKind = "scenes"
-    modality: Literal["depth", "nir"] = "depth"
-    size: int = Field(48, ge=16, le=1024, description="side of the square images, pixels")
-    pad: int = Field(4, ge=0, description="largest random shift in pixels")
-    flip: bool = True
-    mean: Channels = Field((0.5, 0.5, 0.5), description="subtracted from values in 0..1: one number, or one a channel")
-    std: PositiveChannels = (0.5, 0.5, 0.5)
-    target_mean: Channels | None = Field(None, description="for target images; default: as for RGB")
-    target_std: PositiveChannels | None = None
-    seed: int = Field(0, ge=0, description="which scenes are rendered; not the experiment's seed")
-    scenes: ScenesCounts = ScenesCounts()
-    root: str = Field("", description="the data set's folder; relative to the YAML file")
-    rgb_folder: str = Field("", description="default: rgb; sunrgbd: image; diml: color or col")
-    target_folder: str = Field("", description="default: the modality; sunrgbd: depth_bfx; diml: depth_filled or depth")
-    train_split: str = "train"
-    test_split: str = "test"
-    test_fraction: float = Field(0.25, gt=0, lt=1, description="held out where the data set has no split of its own")
-    lists: ListFiles = ListFiles()
-    classes: tuple[str, ...] = ()
-    ti_classes: tuple[str, ...] | None = Field(None, description="default: all classes but the task's")
-    ti_splits: tuple[str, ...] = ("train",)
-    ti_fraction: float = Field(1.0, gt=0, le=1, description="share of the pairs that is used, drawn by data.seed")
-    ti_from: Literal["task", "scenes", "folder"] = Field(
-        "task", description="another domain: pairs of the embedded scenes, or all of the folder ti_root"
-    )
-    ti_root: str = Field("", description="a folder in the common layout; relative to the YAML file")
-    source_fraction: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="share of the training views whose RGB half the owner gets; below 1 the sites get the others",
-    )
-    source_sensors: tuple[str, ...] = Field((), description="whose RGB images the owner has; default all")
-    target_sensors: tuple[str, ...] = Field((), description="whose target images the sites have; default all")
-    ti_sensors: tuple[str, ...] = Field((), description="whose pairs the sites have; default all")
-    full_scale: float | None = Field(None, gt=0, description="pixel value that becomes 1.0; needed for 16-bit")
-    rotated: bool | None = Field(None, description="16-bit depth with SUN RGB-D's rotated bits; default: by kind")
-    skip_broken: bool = Field(False, description="leave unusable files out, with their other halves")
-
-    @model_validator(mode="after")
-    def _fits_the_kind(self) -> DataConfig:
-        if both := sorted(set(self.classes) & set(self.ti_classes or ())):
-            raise ValueError(f"{', '.join(both)} in both classes and ti_classes: remove it from one of them")
-        only = {"sunrgbd": "depth", "diml": "depth", "epfl_nir": "nir"}.get(self.kind, self.modality)
-        if self.modality != only:
-            raise ValueError(f"kind {self.kind} is about {only}: set modality: {only}")
-        if self.rotated and self.modality != "depth":
-            raise ValueError("rotated is about depth: remove it")
-        if (self.ti_from == "folder") != bool(self.ti_root):
-            raise ValueError("ti_from folder and ti_root go together: set both or neither")
-        if self.kind == "lists" and (self.source_fraction < 1 or self.ti_classes is not None):
-            raise ValueError("lists say who has what: remove source_fraction and ti_classes")
-        return self
 
 
 class NetworkConfig(Section):
@@ -139,6 +59,15 @@ class NetworkConfig(Section):
     backbone: str = "tiny"
     bottleneck_dim: int = Field(64, ge=1)
     weights: str = Field("", description="file with torchvision's weights of the backbone; relative to the YAML file")
+
+
+class FurtherSource(Section):
+    """One more source model, trained and signed by an owner of its own (SOCKET with several sources)."""
+
+    name: str = Field(pattern=NAME, description="of its owner's key and of the folder of its release")
+    backbone: str = "tiny"
+    bottleneck_dim: int = Field(64, ge=1)
+    seed: int | None = Field(None, ge=0, description="default: derived from the experiment's seed and the name")
 
 
 class SourceConfig(Section):
@@ -153,74 +82,6 @@ class SourceConfig(Section):
     smoothing: float = Field(0.1, ge=0, lt=1)
     validation: float = Field(0.1, gt=0, lt=1, description="share of the source images that chooses the epoch")
     threads: int = Field(2, ge=1, description="CPU threads; fixed, since their number decides the last bits")
-
-
-class Weights(Section):
-    """Weights of the loss terms of SHOT and SOCKET, ``pl L_pl + im L_IM + bn L_d + ti L_TI``; 0 switches one off."""
-
-    pl: float = Field(0.3, ge=0)
-    im: float = Field(1.0, ge=0)
-    bn: float = Field(0.05, ge=0)
-    ti: float = Field(5.0, ge=0)
-
-
-class TransferWeights(Section):
-    """Weights of TGKT, ``kl KL(p_S(T(x)) || p_T(x)) + ti L_f + pl L_self``, and of SOCKET's other terms; 0 is off.
-
-    The paper has the first three; ``configs/ablations/tgkt-paper.yaml`` runs with them alone.
-    """
-
-    kl: float = Field(1.0, ge=0)
-    ti: float = Field(5.0, ge=0)
-    pl: float = Field(0.3, ge=0)
-    im: float = Field(1.0, ge=0, description="no term of the paper")
-    bn: float = Field(0.05, ge=0, description="no term of the paper")
-
-
-class TranslatorWeights(Section):
-    """Weights of TGMB, ``rec L_rec + domain L_D + im L_IM``; 0 is off."""
-
-    rec: float = Field(1.0, ge=0)
-    domain: float = Field(0.1, ge=0)
-    im: float = Field(0.1, ge=0)
-    features: float = Field(5.0, ge=0, description="squared distance of source features; ours, 0 for the paper")
-
-
-class TranslatorConfig(Section):
-    """The translator of TGMB + TGKT, stage 1 of the job."""
-
-    kind: Literal["unet", "paper", "replicate"] = "unet"
-    exchange: Literal["shared", "local"] = Field(
-        "shared", description="shared: averaged over sites in rounds of its own; local: it never leaves its site"
-    )
-    width: int = Field(16, ge=8, le=512, multiple_of=8)
-    rounds: int = Field(1, ge=1, description="of federation.rounds; the others are for stage 2")
-    lr: float = Field(2e-3, gt=0, description="of Adam")
-    weights: TranslatorWeights = TranslatorWeights()
-
-
-class MethodConfig(Section):
-    """One adaptation method and its optimiser; the same keys for all, so that methods compare fairly."""
-
-    name: MethodName = "socket"
-    weights: Weights = Weights()
-    transfer: TransferWeights = TransferWeights()
-    translator: TranslatorConfig = TranslatorConfig()
-    ti_loss: Literal["frobenius", "per_sample"] = "per_sample"
-    ti_views: int = Field(2, ge=1, le=64, description="joint crops per TI pair whose source features are kept")
-    first_layer: float = Field(10.0, ge=0, description="weight of the first layer in L_d")
-    pseudo_labels: Literal["socket", "shot"] | None = Field(None, description="default: the method's own recipe")
-    refresh_every: int | None = Field(None, ge=1, description="steps between pseudo-labels; default one epoch")
-    start_from_adabn: bool = True
-    trust: Literal["always", "agreement"] = Field(
-        "agreement", description="agreement: terms that trust predictions weigh as much as TI pairs bear them out"
-    )
-    prior: Literal["uniform", "estimated"] = Field("uniform", description="what the diversity term is measured against")
-    batch: int = Field(32, ge=2, le=65_536)
-    lr: float = Field(3e-2, gt=0)
-    backbone_lr_scale: float = Field(1.0, gt=0, description="0.1 in the published code, with pretrained backbones")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-3, ge=0)
 
 
 class FederationConfig(Section):
@@ -257,6 +118,7 @@ class Experiment(Section):
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of each site")
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
+    further_sources: tuple[FurtherSource, ...] = ()
     source: SourceConfig = SourceConfig()
     method: MethodConfig = MethodConfig()
     federation: FederationConfig = FederationConfig()
@@ -278,13 +140,39 @@ class Experiment(Section):
             raise ValueError("federation.partition sensor needs data that name their sensors: data.kind sunrgbd")
         return self
 
+    @model_validator(mode="after")
+    def _sources_have_own_names(self) -> Experiment:
+        names = ["owner", *(source.name.casefold() for source in self.further_sources)]
+        if len(set(names)) < len(names):  # keys and folders are named after them; "owner" is the first source's
+            raise ValueError(f"further_sources: names must differ, and none may be 'owner': {', '.join(names[1:])}")
+        return self
+
+    def trainer(self, source: str = "") -> Experiment:
+        """The experiment that trains one of the sources: the first, or the further one of that name.
+
+        Raises:
+            ConfigError: If there is no source of that name.
+        """
+        if not source:
+            return self
+        for further in self.further_sources:
+            if further.name == source:
+                derived = derive_seed(self.seed, "source", further.name)
+                network = NetworkConfig(backbone=further.backbone, bottleneck_dim=further.bottleneck_dim)
+                seed = derived if further.seed is None else further.seed
+                return self.model_copy(update={"network": network, "seed": seed, "further_sources": ()})
+        known = ", ".join(further.name for further in self.further_sources) or "none"
+        raise ConfigError(f"no source {source!r}", where="further_sources", remedy=f"known further sources: {known}")
+
     def digest(self) -> str:
         """sha256 of all that decides the result: two experiments with one digest are the same experiment.
 
         How long to wait, for how many, where to compute and when to evaluate may change between a run and
         its resumption.
         """
-        return hashlib.sha256(self.model_dump_json(exclude=OPERATIONAL).encode()).hexdigest()
+        # Left out where there is none: an experiment of one source is what it was before there could be more.
+        unused = {} if self.further_sources else {"further_sources": True}
+        return hashlib.sha256(self.model_dump_json(exclude=OPERATIONAL | unused).encode()).hexdigest()
 
     def source_digest(self) -> str:
         """sha256 of all settings that decide the source model; which files lie in ``data.root`` is not seen."""

@@ -23,7 +23,7 @@ from socket_core.exchange import parameters_of, travelling_specs
 from socket_core.methods import METHODS, Method, build_method
 from socket_core.methods.base import TrBatch
 from socket_core.methods.oracle import Oracle
-from socket_core.models import Network
+from socket_core.models import Model
 from socket_core.optimiser import lr_factor
 from socket_core.seeds import derive_seed
 from socket_core.stages import Stage, bridge_rounds, rounds_of
@@ -83,8 +83,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def adapt(
-    network: Network,
-    source: Network,
+    network: Model,
+    source: Model,
     data: SiteData,
     experiment: Experiment,
     segment: Segment,
@@ -96,8 +96,8 @@ def adapt(
     """Adapts ``network`` in place, or in stage ``bridge`` trains ``bridge``.
 
     Args:
-        network: The target network as it stands at the start of the segment.
-        source: The frozen source network.
+        network: The target as it stands at the start of the segment.
+        source: The frozen source, with as many members.
         data: The site's unlabelled TR images and TI pairs.
         experiment: Method, data preparation, seed and device.
         segment: Site, round and length.
@@ -132,16 +132,16 @@ def adapt(
     return _train(method, tr, ti, experiment, segment, on_step)
 
 
-def make_bridge(experiment: Experiment, source: Network) -> Bridge | None:
+def make_bridge(experiment: Experiment, source: Model) -> Bridge | None:
     """The translator as every site starts with it; None for methods without one."""
     if not METHODS[experiment.method.name].translates:
         return None
-    cfg, width = experiment.method.translator, source.classifier.in_features
+    cfg, width = experiment.method.translator, sum(member.width for member in source.members)
     return build_bridge(cfg.kind, cfg.width, width, seed=derive_seed(experiment.seed, "translator weights"))
 
 
 @torch.no_grad()
-def _anchor(network: Network, experiment: Experiment, tr: Loader) -> drift.Anchor:
+def _anchor(network: Model, experiment: Experiment, tr: Loader) -> drift.Anchor:
     """The network as it stands, for terms that hold the site's steps near it."""
     parameters = parameters_of(network)
     travel = [key for key, _ in travelling_specs(network, experiment.federation.bn_policy)]
@@ -152,8 +152,8 @@ def _anchor(network: Network, experiment: Experiment, tr: Loader) -> drift.Ancho
 
 
 def adapt_alone(
-    network: Network,
-    source: Network,
+    network: Model,
+    source: Model,
     data: SiteData,
     experiment: Experiment,
     site: str,

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from socket_core.batchnorm import bn_mode
 from socket_core.data.loader import Loader, Preprocessing
 from socket_core.data.types import Index, Labelled
-from socket_core.models import Network
+from socket_core.models import Model
 
 Confusion = NDArray[np.int64]
 """``(K, K)`` counts, true class by predicted class."""
 
 
 @torch.no_grad()
-def predict(network: Network, loader: Loader) -> Index:
+def predict(network: Model, loader: Loader) -> Index:
     """Predicted classes of all images, ``(N,)``, in eval mode."""
     with bn_mode(network, "frozen"):
         parts = [network(x).argmax(1).cpu() for x in loader.chunks()]
@@ -38,7 +38,7 @@ def confusion(labels: Index, predictions: Index, classes: int) -> Confusion:
 
 
 @torch.no_grad()
-def evaluate(network: Network, data: Labelled, prep: Preprocessing, classes: int) -> Confusion:
+def evaluate(network: Model, data: Labelled, prep: Preprocessing, classes: int) -> Confusion:
     """Confusion counts of ``network`` on labelled images."""
     device = next(network.parameters()).device
     return confusion(data.labels, predict(network, Loader(data.images, prep, device)), classes)

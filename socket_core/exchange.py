@@ -1,7 +1,8 @@
 """Which tensors of a target network travel, and how they become one flat array.
 
-Only trainable floating-point tensors of backbone and bottleneck travel: never the frozen classifier, never
-an integer buffer. BatchNorm goes by policy and is found by module type:
+Only trainable floating-point tensors of backbone and bottleneck travel, and with several sources the vector
+that mixes them: never a frozen classifier, never an integer buffer. BatchNorm goes by policy and is found by
+module type:
 
 * ``local``: nothing of any BatchNorm layer leaves the site (FedBN, Li et al., ICLR 2021).
 * ``source``: affine parameters travel; running statistics stay the source's everywhere.
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from socket_core.batchnorm import bn_layers, bn_parameter_names
 from socket_core.config import BnPolicy
-from socket_core.models import Network
+from socket_core.models import Model
 from socket_core.translators import Bridge
 
 Flat = NDArray[np.float32]
@@ -28,12 +29,12 @@ Spec = tuple[str, tuple[int, ...]]
 """Key and shape of one tensor."""
 
 
-def travelling_specs(network: Network, policy: BnPolicy) -> tuple[Spec, ...]:
+def travelling_specs(network: Model, policy: BnPolicy) -> tuple[Spec, ...]:
     """Keys and shapes of the parameters that travel, sorted by key."""
     local = bn_parameter_names(network) if policy == "local" else set()
-    frozen = {f"classifier.{name}" for name, _ in network.classifier.named_parameters()}
+    frozen = {id(p) for member in network.members for p in member.classifier.parameters()}
     named = network.named_parameters()
-    return tuple(sorted((key, tuple(p.shape)) for key, p in named if key not in local | frozen))
+    return tuple(sorted((key, tuple(p.shape)) for key, p in named if key not in local and id(p) not in frozen))
 
 
 def bridge_specs(bridge: Bridge) -> tuple[Spec, ...]:
@@ -41,7 +42,7 @@ def bridge_specs(bridge: Bridge) -> tuple[Spec, ...]:
     return tuple(sorted((key, tuple(p.shape)) for key, p in bridge.named_parameters()))
 
 
-def batchnorm_specs(network: Network, policy: BnPolicy) -> tuple[Spec, ...]:
+def batchnorm_specs(network: Model, policy: BnPolicy) -> tuple[Spec, ...]:
     """Layers and channel counts of the running statistics that travel: none unless ``pooled``."""
     if policy != "pooled":
         return ()
@@ -97,7 +98,7 @@ def load_flat(network: nn.Module, flat: Flat, specs: Sequence[Spec]) -> None:
         parameters[key].copy_(value)
 
 
-def batchnorm_state(network: Network) -> dict[str, Tensor]:
+def batchnorm_state(network: Model) -> dict[str, Tensor]:
     """Copies of all that BatchNorm layers hold: affine parameters and running statistics."""
     return {
         f"{layer}.{key}": value.detach().clone()
@@ -107,7 +108,7 @@ def batchnorm_state(network: Network) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def load_batchnorm_state(network: Network, state: dict[str, Tensor]) -> None:
+def load_batchnorm_state(network: Model, state: dict[str, Tensor]) -> None:
     """Writes what :func:`batchnorm_state` returned.
 
     Raises:

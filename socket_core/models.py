@@ -6,7 +6,7 @@ weight-normalised linear layer that adaptation leaves frozen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,30 +17,75 @@ from torch.nn.utils import parametrizations
 from socket_core.errors import ConfigError
 
 
-class Network(nn.Module):
+class Model(nn.Module):
+    """What is adapted: one network, or several whose logits are mixed (:class:`socket_core.ensemble.Ensemble`).
+
+    Methods are written over ``members``, so that one source is nothing but the shortest case.
+    """
+
+    @property
+    def members(self) -> Sequence[Network]:
+        """The networks inside; K below is their number."""
+        raise NotImplementedError
+
+    @property
+    def weights(self) -> Tensor:
+        """Share of each member in the logits, ``(K,)``, positive, sum 1."""
+        raise NotImplementedError
+
+    def features(self, x: Tensor) -> Tensor:
+        """Bottleneck features of all members side by side, ``(N, D)`` with D the sum of their widths."""
+        raise NotImplementedError
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Class logits ``(N, classes)`` from what :meth:`features` returned."""
+        raise NotImplementedError
+
+    def split(self, features: Tensor) -> tuple[Tensor, ...]:
+        """The features of each member, ``(N, D_k)``."""
+        out: tuple[Tensor, ...] = features.split([member.width for member in self.members], dim=1)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class logits, shape ``(N, classes)``."""
+        return self.logits(self.features(x))
+
+
+class Network(Model):
     """``classifier(bottleneck(backbone(x)))``.
 
     Args:
         backbone: Maps ``(N, 3, H, W)`` to ``(N, backbone_dim)``.
         backbone_dim: Width of the backbone's output.
         bottleneck_dim: Width of the bottleneck.
-        classes: Number of task-relevant classes K.
+        classes: Number of task-relevant classes.
     """
 
     def __init__(self, backbone: nn.Module, backbone_dim: int, bottleneck_dim: int, classes: int):
         super().__init__()
+        self.width = bottleneck_dim
         self.backbone = backbone
         self.bottleneck = _bottleneck(backbone_dim, bottleneck_dim)
         self.classifier = parametrizations.weight_norm(nn.Linear(bottleneck_dim, classes))
+
+    @property
+    def members(self) -> Sequence[Network]:
+        """Itself."""
+        return (self,)
+
+    @property
+    def weights(self) -> Tensor:
+        """``(1,)``: nothing to mix."""
+        return torch.ones(1, device=next(self.parameters()).device)
 
     def features(self, x: Tensor) -> Tensor:
         """Bottleneck features ``f = B(F(x))``, shape ``(N, bottleneck_dim)``."""
         out: Tensor = self.bottleneck(self.backbone(x))
         return out
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Class logits, shape ``(N, K)``."""
-        out: Tensor = self.classifier(self.features(x))
+    def logits(self, features: Tensor) -> Tensor:
+        """Class logits, shape ``(N, classes)``."""
+        out: Tensor = self.classifier(features)
         return out
 
 
@@ -52,18 +97,18 @@ def _conv(cin: int, cout: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(cin, cout, 3, stride, 1, bias=False), nn.BatchNorm2d(cout), nn.ReLU(inplace=True))
 
 
-def _tiny() -> tuple[nn.Module, int]:
-    """The demo's network: four 3x3 stages, 16 to 128 channels, for 48 to 64 px on a CPU."""
+def _tiny(width: int = 16) -> tuple[nn.Module, int]:
+    """The demo's network: five 3x3 convolutions, ``width`` to 8 ``width`` channels, for 48 to 64 px on a CPU."""
     body = nn.Sequential(
-        _conv(3, 16, 2),
-        _conv(16, 32, 1),
-        _conv(32, 64, 2),
-        _conv(64, 64, 1),
-        _conv(64, 128, 2),
+        _conv(3, width, 2),
+        _conv(width, 2 * width, 1),
+        _conv(2 * width, 4 * width, 2),
+        _conv(4 * width, 4 * width, 1),
+        _conv(4 * width, 8 * width, 2),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
-    return body, 128
+    return body, 8 * width
 
 
 def _resnet(name: str) -> tuple[nn.Module, int]:
@@ -86,6 +131,7 @@ def _torchvision(name: str) -> Any:
 
 BACKBONES: dict[str, Callable[[], tuple[nn.Module, int]]] = {
     "tiny": _tiny,
+    "tiny_wide": partial(_tiny, 24),
     **{name: partial(_resnet, name) for name in ("resnet18", "resnet34", "resnet50", "resnet101")},
     **{name: partial(_vgg, name) for name in ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn")},
 }

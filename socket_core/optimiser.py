@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from socket_core.models import Network
+from socket_core.models import Model
 
 
 class Optimiser(Protocol):
@@ -41,16 +41,16 @@ class NesterovSgd:
 
     Args:
         network: Its trainable parameters learn.
-        lr: Base rate of everything but the backbone.
-        backbone_lr_scale: The backbone learns at ``lr`` times this.
+        lr: Base rate of everything but backbones.
+        backbone_lr_scale: Backbones learn at ``lr`` times this.
         momentum: 0 is plain SGD.
         weight_decay: L2 penalty on every trainable parameter.
     """
 
     def __init__(
-        self, network: Network, *, lr: float, backbone_lr_scale: float, momentum: float, weight_decay: float
+        self, network: Model, *, lr: float, backbone_lr_scale: float, momentum: float, weight_decay: float
     ) -> None:
-        backbone: list[Tensor] = [p for p in network.backbone.parameters() if p.requires_grad]
+        backbone: list[Tensor] = [p for m in network.members for p in m.backbone.parameters() if p.requires_grad]
         inside = {id(p) for p in backbone}
         rest: list[Tensor] = [p for p in network.parameters() if p.requires_grad and id(p) not in inside]
         self._groups = [_Group(backbone, lr * backbone_lr_scale), _Group(rest, lr)]

@@ -39,17 +39,29 @@ def check_trained_as(info: ReleaseInfo, experiment: Experiment, *, where: str) -
     """
     remedy = "train anew into another folder, or remove this one"
     _compare(
-        {
-            "network.backbone": (info.backbone, experiment.network.backbone),
-            "network.bottleneck_dim": (info.bottleneck_dim, experiment.network.bottleneck_dim),
-            "source.epochs": (info.epochs, experiment.source.epochs),
-            "seed": (info.seed, experiment.seed),
-        },
+        _network(info, experiment)
+        | {"source.epochs": (info.epochs, experiment.source.epochs), "seed": (info.seed, experiment.seed)},
         where,
         remedy,
     )
     if info.settings_digest != experiment.source_digest():
         raise ReleaseError("made with other settings in data, network or source", where=where, remedy=remedy)
+
+
+def check_network(info: ReleaseInfo, experiment: Experiment, *, where: str) -> None:
+    """Refuses a release of another network than the experiment counts on; how it was trained is its owner's business.
+
+    Raises:
+        ReleaseError: Naming the key.
+    """
+    _compare(_network(info, experiment), where, "correct the experiment, or ask the owner for the release meant")
+
+
+def _network(info: ReleaseInfo, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
+    return {
+        "network.backbone": (info.backbone, experiment.network.backbone),
+        "network.bottleneck_dim": (info.bottleneck_dim, experiment.network.bottleneck_dim),
+    }
 
 
 def _compare(values: dict[str, tuple[Any, Any]], where: str, remedy: str) -> None:

@@ -90,6 +90,17 @@ def verify(manifest: bytes, signature: bytes, public_key: Ed25519PublicKey, *, w
         _refuse_signature(manifest, key_id(public_key), where)
 
 
+def signer_of(keys: Iterable[Ed25519PublicKey], manifest: bytes, signature: bytes) -> Ed25519PublicKey | None:
+    """The first of several trusted keys that signed exactly these bytes, or None."""
+    for key in keys:
+        try:
+            key.verify(signature, _PURPOSE + manifest)
+        except InvalidSignature:
+            continue
+        return key
+    return None
+
+
 def _check_size(manifest: bytes, where: str) -> None:
     if len(manifest) > MAX_MANIFEST_BYTES:
         raise ReleaseError(

@@ -11,6 +11,7 @@ from socket_core.data.decode import decode_many, full_scale_for
 from socket_core.data.folder_index import index_folder, pair_entries
 from socket_core.data.scenes import load_scenes
 from socket_core.data.types import Images, Pairs
+from socket_core.errors import ConfigError
 from socket_core.seeds import derive_seed
 
 
@@ -23,6 +24,7 @@ def choose_pairs(own: Pairs, cfg: DataConfig, cache: Path | None) -> Pairs:
         cache: Folder for rendered or decoded images; None keeps nothing on disk.
 
     Raises:
+        ConfigError: If ``data.ti_from`` is ``folder`` and no folder is named.
         DataError: If the folder of another domain is missing, unreadable or not paired.
     """
     pairs = own if cfg.ti_from == "task" else _of_scenes(cfg, cache) if cfg.ti_from == "scenes" else _of(cfg, cache)
@@ -39,6 +41,10 @@ def _of_scenes(cfg: DataConfig, cache: Path | None) -> Pairs:
 
 def _of(cfg: DataConfig, cache: Path | None) -> Pairs:
     """All pairs of a folder in the common layout, whatever their class: each shows something else than the task."""
+    if not cfg.ti_root:
+        raise ConfigError(
+            "pairs of another domain need a folder", where="data.ti_root", remedy="set it in the YAML file"
+        )
     root = Path(cfg.ti_root).expanduser()
     pairs = [
         pair

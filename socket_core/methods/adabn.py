@@ -10,6 +10,7 @@ class AdaBN(Method):
     """Replaces the running statistics by the target's in one pass."""
 
     name = "adabn"
+    several_sources = True
 
     def check(self) -> None:
         """Refuses ``bn_policy: source``, under which there would be nothing to adapt."""

@@ -26,7 +26,7 @@ from socket_core.batchnorm import (
 from socket_core.config import BnPolicy, MethodConfig
 from socket_core.drift import Anchor
 from socket_core.errors import MethodError
-from socket_core.models import Network
+from socket_core.models import Model
 from socket_core.optimiser import NesterovSgd, Optimiser
 from socket_core.translators import Bridge
 
@@ -46,7 +46,8 @@ class TrBatch:
 class TiBatch:
     """Task-irrelevant pairs: target halves ``x`` and cached source features of the RGB halves ``(M, D)``.
 
-    The RGB halves themselves, ``(M, 3, H, W)``, are there for methods that ask for them.
+    With several sources D is the sum of their widths: ``Model.split`` gives each its own. The RGB halves themselves,
+    ``(M, 3, H, W)``, are there for methods that ask for them.
     """
 
     x: Tensor
@@ -74,6 +75,7 @@ class Method:
     oracle: ClassVar[bool] = False
     translates: ClassVar[bool] = False
     wants_rgb: ClassVar[bool] = False
+    several_sources: ClassVar[bool] = False
 
     def __init__(self, cfg: MethodConfig, bn_policy: BnPolicy) -> None:
         self.cfg, self.bn_policy = cfg, bn_policy
@@ -86,18 +88,19 @@ class Method:
         """Whether a job with these settings looks at TI pairs at all; if not, it runs at a site that has none."""
         return False
 
-    def configure(self, target: Network, source: Network, bridge: Bridge | None = None) -> None:
-        """Says what may learn: F and B if the method trains; never C, never the source.
+    def configure(self, target: Model, source: Model, bridge: Bridge | None = None) -> None:
+        """Says what may learn: F, B and the mixing of sources if the method trains; never C, never the source.
 
         Args:
-            target: The network to adapt.
-            source: The frozen source network.
+            target: The network to adapt, or several with mixed logits.
+            source: The frozen source, with as many members.
             bridge: The translator, for methods that translate.
         """
         self.target, self.source = target, source
         source.requires_grad_(False).eval()
         target.requires_grad_(self.trains)
-        target.classifier.requires_grad_(False)
+        for member in target.members:
+            member.classifier.requires_grad_(False)
         target.eval()
 
     def check(self) -> None:
@@ -106,12 +109,35 @@ class Method:
         Raises:
             MethodError: Naming what is wrong and the remedy.
         """
-        if any(p.requires_grad for p in self.target.classifier.parameters()):
+        count = len(self.target.members)
+        self.check_sources(count)
+        if count != len(self.source.members):
+            raise MethodError(
+                f"{count} target networks but {len(self.source.members)} source networks",
+                where=self.name,
+                remedy="start the target from a copy of the sources",
+            )
+        if any(p.requires_grad for m in self.target.members for p in m.classifier.parameters()):
             raise MethodError("the classifier must stay frozen", where=self.name, remedy="call configure() first")
         if any(p.requires_grad for p in self.source.parameters()):
             raise MethodError("the source network must stay frozen", where=self.name, remedy="call configure() first")
-        if not bn_layers(self.target):
+        if not all(bn_layers(member) for member in self.target.members):
             raise MethodError("the network has no BatchNorm layer", where=self.name, remedy="use a BatchNorm backbone")
+
+    @classmethod
+    def check_sources(cls, count: int) -> None:
+        """Refuses more sources than the method knows what to do with; asked before any is trained, too.
+
+        Raises:
+            MethodError: If there are several and the method is for one.
+        """
+        # Of this very class: a subclass with terms of its own has to say anew that they know what to do with several.
+        if count > 1 and not vars(cls).get("several_sources", False):
+            raise MethodError(
+                f"{cls.name} knows one source, found {count}",
+                where="further_sources",
+                remedy="leave the further sources out, or use a method for several, such as socket",
+            )
 
     def start(self, pool: Pool) -> None:
         """Runs once, before the first step of the first round.

@@ -16,6 +16,7 @@ class Oracle(Method):
     """
 
     name = "oracle"
+    several_sources = True
     trains = True
     oracle = True
     labels: Tensor

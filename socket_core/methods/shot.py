@@ -10,7 +10,7 @@ from socket_core.config import TransferWeights, Weights
 from socket_core.errors import MethodError
 from socket_core.losses import information_maximisation, pseudo_label_loss
 from socket_core.methods.base import Method, Pool, Terms, TiBatch, TrBatch
-from socket_core.pseudo_labels import SHOT_RECIPE, SOCKET_RECIPE, CentroidRecipe, centroid_labels
+from socket_core.pseudo_labels import SHOT_RECIPE, SOCKET_RECIPE, CentroidRecipe, mixed_centroid_labels
 
 RECIPES: dict[str, CentroidRecipe] = {"shot": SHOT_RECIPE, "socket": SOCKET_RECIPE}
 
@@ -19,6 +19,7 @@ class Shot(Method):
     """``L = im L_IM + pl L_pl`` on unlabelled target images."""
 
     name = "shot"
+    several_sources = True
     trains = True
     recipe = "shot"
     prior: Tensor | None = None
@@ -48,8 +49,10 @@ class Shot(Method):
             if self.weights.pl == 0 and self.cfg.prior == "uniform":
                 return
             features = torch.cat([self.target.features(x) for x in pool.chunks()])
-            probabilities = self.target.classifier(features).softmax(1)
-        self.labels = centroid_labels(features, probabilities, RECIPES[self.cfg.pseudo_labels or self.recipe])
+            probabilities = self.target.logits(features).softmax(1)
+        spaces, shares = self.target.split(features), self.target.weights
+        recipe = RECIPES[self.cfg.pseudo_labels or self.recipe]
+        self.labels = mixed_centroid_labels(spaces, shares, probabilities, recipe)
         if self.cfg.prior == "estimated":
             # Half of it is uniform: the network's own mean alone would exert no pull, whatever has collapsed.
             self.prior = 0.5 * probabilities.mean(0) + 0.5 / probabilities.shape[1]

@@ -17,7 +17,7 @@ from socket_core.errors import MethodError
 from socket_core.losses import teacher_divergence
 from socket_core.methods.base import Pool, Terms, reestimate_batchnorm
 from socket_core.methods.socket import Socket
-from socket_core.models import Network
+from socket_core.models import Model
 from socket_core.translators import Bridge
 
 
@@ -26,6 +26,7 @@ class Tgkt(Socket):
 
     name = "tgkt"
     translates = True
+    several_sources = True
 
     @classmethod
     def needs_pairs(cls, cfg: MethodConfig) -> bool:
@@ -37,7 +38,7 @@ class Tgkt(Socket):
         """TGKT has weights of its own, since its terms mean something else beside a teacher."""
         return self.cfg.transfer
 
-    def configure(self, target: Network, source: Network, bridge: Bridge | None = None) -> None:
+    def configure(self, target: Model, source: Model, bridge: Bridge | None = None) -> None:
         """The translator is frozen."""
         super().configure(target, source, bridge)
         if bridge is None:

@@ -16,7 +16,7 @@ from socket_core.config import MethodConfig
 from socket_core.errors import MethodError
 from socket_core.losses import domain_confusion, feature_distance_per_sample, information_maximisation, reconstruction
 from socket_core.methods.base import Method, Pool, Terms, TiBatch, TrBatch
-from socket_core.models import Network
+from socket_core.models import Model
 from socket_core.optimiser import Adam, Optimiser
 from socket_core.translators import Bridge
 
@@ -27,6 +27,7 @@ class Tgmb(Method):
     name = "tgmb"
     trains = True
     translates = True
+    several_sources = True
     wants_rgb = True
 
     @classmethod
@@ -34,7 +35,7 @@ class Tgmb(Method):
         """Always: L_rec is what ties the translator to RGB."""
         return True
 
-    def configure(self, target: Network, source: Network, bridge: Bridge | None = None) -> None:
+    def configure(self, target: Model, source: Model, bridge: Bridge | None = None) -> None:
         """The bridge learns, nothing else does."""
         super().configure(target, source, bridge)
         if bridge is None:
@@ -88,5 +89,5 @@ class Tgmb(Method):
             scores = [self.bridge.domain_scores(f) for f in (ti_features, tr_features)]
             terms["domain"] = weights.domain * domain_confusion(*scores)
         if weights.im > 0:
-            terms["im"] = self.trust * weights.im * information_maximisation(self.source.classifier(tr_features))
+            terms["im"] = self.trust * weights.im * information_maximisation(self.source.logits(tr_features))
         return terms

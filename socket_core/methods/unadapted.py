@@ -9,3 +9,4 @@ class Unadapted(Method):
     """Changes nothing."""
 
     name = "unadapted"
+    several_sources = True

@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from client import handlers
 from client.app import app
 from client.policy import SitePolicy
-from protos.codec import ENROL, EVALUATE, RELEASE, TRAIN, WireError, decode, encode, kind_of
+from protos.codec import ENROL, EVALUATE, RELEASE, SCHEMA_VERSION, TRAIN, WireError, decode, encode, kind_of
 from protos.wire_pb2 import (
     REASON_CONFIG,
     REASON_DATA,
@@ -165,7 +165,7 @@ def test_a_malformed_request_is_refused(bench: Bench, kind: str, wire: dict[str,
     [(ENROL, EnrolRequest()), (RELEASE, ReleaseFiles()), (TRAIN, RoundRequest()), (EVALUATE, RoundRequest())],
 )
 def test_a_request_of_another_schema_is_refused(bench: Bench, kind: str, payload: Any) -> None:
-    payload.schema_version = 2
+    payload.schema_version = SCHEMA_VERSION + 1
     wire = ConfigRecord({"kind": payload.DESCRIPTOR.name, "payload": payload.SerializeToString()})
     assert reason_of(call(RecordDict({"wire": wire}), kind, bench.context(0, 1))) == REASON_SCHEMA
 

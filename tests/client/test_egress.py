@@ -32,7 +32,7 @@ from socket_core.exchange import batchnorm_specs, length, travelling_specs
 from tests.server.builders import Bench, RecordingGrid, World
 
 FIELDS = {
-    "Enrolment": {"schema_version", "site", "modality", "has_release"},
+    "Enrolment": {"schema_version", "site", "modality", "has_release", "further_release_digests"},
     "Update": {"schema_version", "experiment", "site", "round", "tensors", "batchnorm", "examples", "delta_sha256"},
     "Evaluation": {"schema_version", "experiment", "site", "round", "held_out", "transductive"},
 }

@@ -18,10 +18,11 @@ from socket_core.data import scenes
 from socket_core.data.loader import Loader, Preprocessing
 from socket_core.data.types import Images, Labelled, Pairs, SiteData, TransferTask
 from socket_core.engine import AdaptReport, Segment, adapt
+from socket_core.ensemble import Ensemble
 from socket_core.methods import Method, build_method
 from socket_core.methods.base import Terms, TiBatch, TrBatch
 from socket_core.methods.socket import Socket
-from socket_core.models import Network, build_network
+from socket_core.models import Model, Network, build_network
 
 torch.set_num_threads(1)  # tensors here are so small that threads only wait for each other
 
@@ -97,9 +98,9 @@ def labelled(n: int, seed: int = 0) -> Labelled:
     return Labelled(Images(pixels.astype(np.uint8), 255.0), labels)
 
 
-def tiny_network(seed: int = 0, backbone: str = "tiny") -> Network:
+def tiny_network(seed: int = 0, backbone: str = "tiny", width: int = 8) -> Network:
     """A network whose BatchNorm layers hold no initial value and that predicts several classes, as after training."""
-    network = build_network(backbone, 8, CLASSES, seed=seed)
+    network = build_network(backbone, width, CLASSES, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in bn_layers(network).values():
@@ -120,6 +121,11 @@ def tiny_network(seed: int = 0, backbone: str = "tiny") -> Network:
         last.running_var.copy_(values.var(0))
         dict(network.named_parameters())["classifier.parametrizations.weight.original0"].mul_(3)
     return network.train()
+
+
+def two_networks() -> Ensemble:
+    """Two networks of different backbone and width, as two owners would release them."""
+    return Ensemble([tiny_network(0), tiny_network(1, "tiny_wide", 6)])
 
 
 def experiment(**values: Any) -> Experiment:
@@ -171,7 +177,7 @@ def tr_batch() -> TrBatch:
     return TrBatch(tr_loader().batch(index), torch.as_tensor(index))
 
 
-def ti_batch(source: Network) -> TiBatch:
+def ti_batch(source: Model) -> TiBatch:
     """Four depth images, and what the source makes of the RGB images that they are paired with."""
     with torch.no_grad():
         features = source.features(Loader(rgb_images(4, 5), PREP, CPU).batch(np.arange(4)))

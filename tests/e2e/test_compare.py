@@ -24,6 +24,7 @@ from server.comparison_report import publish
 from server.federate import LocalFederator
 from server.progress import Display
 from server.results import read_results
+from server.sources import source_files
 from socket_core.config import DataConfig
 from socket_core.data.catalogue import load_task
 from socket_core.data.types import TransferTask
@@ -168,9 +169,8 @@ def test_a_failure_while_a_row_is_kept_ends_the_workers(
 
 def test_one_site_alone_is_the_centralised_arm_when_it_holds_everything(finished: Plan) -> None:
     one = experiment_with(federation__sites=1, federation__quorum=1)
-    key = finished.home / "keys" / "owner.pub.pem"
-    release = finished.home / "release-seed0"
-    alone, central = (run_arm(Arm(one, site, release, key, finished.cache)) for site in (0, None))
+    sources = source_files(finished.home, one)
+    alone, central = (run_arm(Arm(one, site, sources, finished.cache)) for site in (0, None))
     assert [c.tolist() for c in alone.held_out] == [c.tolist() for c in central.held_out]
 
 

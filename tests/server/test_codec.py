@@ -41,10 +41,17 @@ from protos.wire_pb2 import (
 
 SPECS = (("a", (2, 3)), ("b", ()))
 PAYLOADS: list[Payload] = [
-    EnrolRequest(experiment="job", release_digest="d" * 64),
-    Enrolment(site="north", modality="depth", has_release=True),
+    EnrolRequest(experiment="job", release_digest="d" * 64, further_release_digests=["e" * 64]),
+    Enrolment(site="north", modality="depth", has_release=True, further_release_digests=["e" * 64]),
     ReleaseFiles(manifest=b"\0\1", signature=b"\2"),
-    RoundRequest(experiment="job", round=1, rounds=2, release_digest="d", experiment_json="{}"),
+    RoundRequest(
+        experiment="job",
+        round=1,
+        rounds=2,
+        release_digest="d",
+        experiment_json="{}",
+        further_release_digests=["e", "f"],
+    ),
     Update(experiment="job", site="n", round=1, tensors=specs_to_proto(SPECS), examples=2**64 - 1, delta_sha256=b"x"),
     Evaluation(experiment="job", site="n", round=1, held_out=[1, 0, 2, 3], transductive=[]),
     Refusal(site="north", reason=REASON_DATA),
@@ -76,7 +83,7 @@ def test_a_payload_is_not_read_as_another_kind(payload: Any, kind: type[Any]) ->
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=name_of)
-@pytest.mark.parametrize("version", [0, 2, 2**32 - 1])
+@pytest.mark.parametrize("version", [0, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, 2**32 - 1])
 def test_another_schema_version_is_its_own_reason(kind: type[Any], version: int) -> None:
     wire = ConfigRecord({"kind": name_of(kind), "payload": kind(schema_version=version).SerializeToString()})
     with pytest.raises(WireError, match=f"schema version {version}") as caught:

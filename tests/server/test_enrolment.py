@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
-from protos.codec import ENROL, RELEASE, arrays_of, decode, encode, refusal
+from protos.codec import ENROL, RELEASE, SCHEMA_VERSION, arrays_of, decode, encode, refusal
 from protos.wire_pb2 import REASON_POLICY, REASON_RELEASE, Enrolment, EnrolRequest, Refusal, ReleaseFiles
 from server import enrolment
 from server.enrolment import Roll, enrol, wait_for_nodes
@@ -62,8 +62,7 @@ def run(grid: Grid, roll: Roll, *, seconds: float = 5.0, files: dict[str, bytes]
         roll,
         sorted(grid.get_node_ids()),
         experiment="job",
-        release_digest="d" * 64,
-        release_files=lambda: FILES if files is None else files,
+        releases={"d" * 64: lambda: FILES if files is None else files},
         deadline_seconds=seconds,
     )
 
@@ -154,7 +153,7 @@ def _later_reason() -> RecordDict:
 def _later_schema() -> RecordDict:
     records = encode(Enrolment(site="north"))
     records["wire"] = ConfigRecord(
-        {"kind": "Enrolment", "payload": Enrolment(schema_version=2, site="north").SerializeToString()}
+        {"kind": "Enrolment", "payload": Enrolment(schema_version=SCHEMA_VERSION + 1, site="north").SerializeToString()}
     )
     return records
 
@@ -165,7 +164,7 @@ def _later_schema() -> RecordDict:
         (with_records(refusal("north", REASON_POLICY)), "policy"),
         (with_records(refusal("north", REASON_RELEASE)), "release"),
         (with_records(_later_reason()), "99"),
-        (with_records(_later_schema()), "schema version 2"),
+        (with_records(_later_schema()), f"schema version {SCHEMA_VERSION + 1}"),
         (with_records(RecordDict()), "malformed"),
         (with_records(encode(EnrolRequest(experiment="job"))), "malformed"),
         (lambda message: Message(Error(3, "/home/anna/site.yaml"), reply_to=message), "site_error"),

@@ -14,7 +14,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client.app import app
-from protos.codec import EVALUATE, TRAIN, decode, encode, refusal
+from protos.codec import EVALUATE, SCHEMA_VERSION, TRAIN, decode, encode, refusal
 from protos.wire_pb2 import REASON_POLICY, Evaluation, Update
 from server.local_grid import LocalGrid
 from server.state import ServerState
@@ -73,7 +73,7 @@ def _archive(update: Update, arrays: dict[str, Any]) -> RecordDict:
 
 
 def _unknown_reason(_update: Update, _arrays: dict[str, Any]) -> RecordDict:
-    return RecordDict({"wire": ConfigRecord({"kind": "Refusal", "payload": b"\x08\x01\x18\x63"})})
+    return RecordDict({"wire": ConfigRecord({"kind": "Refusal", "payload": bytes([8, SCHEMA_VERSION, 0x18, 99])})})
 
 
 def _without_a_tensor(update: Update, _arrays: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def _with_a_tensor(update: Update, _arrays: dict[str, Any]) -> None:
 
 def _next_schema(update: Update, arrays: dict[str, Any]) -> RecordDict:
     records = encode(update, arrays)
-    update.schema_version = 2
+    update.schema_version = SCHEMA_VERSION + 1
     records["wire"] = ConfigRecord({"kind": "Update", "payload": update.SerializeToString()})
     return records
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from protos.codec import encode, refusal
+from protos.codec import SCHEMA_VERSION, encode, refusal
 from protos.wire_pb2 import REASON_POLICY, Enrolment, Reason, Refusal, Update
 from server.screening import Rejected, Why, screen, screen_all
 from tests.server.builders import error_reply, reply_with
@@ -78,7 +78,7 @@ def test_a_refusal_for_a_reason_of_a_later_version_is_still_a_refusal() -> None:
 def test_another_schema_version_is_named() -> None:
     update, arrays = good()
     records = encode(update, arrays)
-    update.schema_version = 2
+    update.schema_version = SCHEMA_VERSION + 1
     records["wire"] = ConfigRecord({"kind": "Update", "payload": update.SerializeToString()})
     assert why(records) is Why.SCHEMA
 
