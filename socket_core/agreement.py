@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 ENOUGH = 0.5
-"""Share of the source's agreement with itself that earns full trust (docs/adr/0009)."""
+"""Share of the source's agreement with itself that earns full trust (docs/adr/0010)."""
 
 Predictor = Callable[[Tensor], Tensor]
 """From images ``(N, 3, H, W)`` to logits ``(N, K)``."""

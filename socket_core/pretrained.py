@@ -1,7 +1,7 @@
 """Backbone weights from a local file: torchvision's state dicts, as ``.safetensors`` or as the ``.pth`` they come in.
 
 A ``.pth`` file is a pickle. It is read by PyTorch's restricted unpickler, which builds tensors and refuses everything
-else, only at the owner's, only from a path that the owner wrote down (docs/adr/0010). Nothing of it is released as a
+else, only at the owner's, only from a path that the owner wrote down (docs/adr/0012). Nothing of it is released as a
 pickle, and no site reads one.
 """
 

@@ -96,7 +96,7 @@ def test_more_sources_than_the_policy_allows_are_refused(
     deployed.raw["policy"] = {"max_sources": 1}
     deployed.write()
     asked = EnrolRequest(experiment="job", release_digest="d" * 64, further_release_digests=["e" * 64])
-    state = init(combine(bench.files.read()), "local", "job-1")
+    state = init(combine(bench.files.read()), bench.experiment, "job-1")
     content = encode(asked) if kind == ENROL else request_for(bench.job(), dataclasses.replace(state, round=1))
     answer = app(message_to(content, kind), deployed.context(7)).content
     assert decode(answer, Refusal).reason == REASON_POLICY
