@@ -60,6 +60,7 @@ def train_source(
         The network in eval mode, with the best weights, and the report.
 
     Raises:
+        ConfigError: If ``network.weights`` cannot be read or is of another backbone.
         DataError: If there are too few images to train and validate.
         MethodError: If the loss is no longer finite.
     """
@@ -73,7 +74,8 @@ def train_source(
         seed=derive_seed(experiment.seed, "source weights"),
     )
     if experiment.network.weights:
-        load_backbone(network, Path(experiment.network.weights), name=experiment.network.backbone)
+        weights = Path(experiment.network.weights).expanduser()
+        load_backbone(network, weights, name=experiment.network.backbone)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as documented
     rng = np.random.default_rng(derive_seed(experiment.seed, "source draws"))
     fit, held = _split(train, cfg.validation, rng)
