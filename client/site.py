@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.app import Context
@@ -130,18 +130,18 @@ def open_simulated(run: RunConfig, index: int, sites: int) -> Site:
     was exchanged safely.
     """
     experiments, keys = run.experiments(), run.home / "keys"
-    name, known = site_name(index), [experiment.data for experiment in experiments]
+    name = site_name(index)
 
     def load(experiment: Experiment) -> Holdings:
         # Not the request's: the folder of images does not travel. A run of several files may have several.
-        data = _own_data(experiment, known)
+        data = _own_data(experiment, experiments)
         task = load_task(data, cache=run.cache)
         share = split_task(task, experiment, sites)[index]
         return Holdings(share.data, Reporting(share.tr_labels, task.target_test))
 
     return Site(
         name=name,
-        modality=known[0].modality,
+        modality=experiments[0].data.modality,
         policy=SIMULATION,
         owner_key=load_public_key(keys / "owner.pub.pem"),
         store=SiteStore(run.home / "sites" / name),
@@ -151,17 +151,29 @@ def open_simulated(run: RunConfig, index: int, sites: int) -> Site:
     )
 
 
-def _own_data(asked: Experiment, known: Sequence[DataConfig]) -> DataConfig:
+def _own_data(asked: Experiment, known: Sequence[Experiment]) -> DataConfig:
     """The run's own ``data`` section that a request is about; folders of images do not travel.
 
+    Where files differ in nothing but their folders, the experiment's name tells them apart.
+
     Raises:
-        ConfigError: If no file of the run has these settings.
+        ConfigError: If no file of the run has these settings, or several with different folders.
     """
-    folders = {"root", "ti_root"}
-    for own in known:
-        if own.model_dump(exclude=folders) == asked.data.model_dump(exclude=folders):
-            return own
-    raise ConfigError("no experiment of this run has these data", where="data", remedy="give its file in config")
+
+    def settings(experiment: Experiment) -> dict[str, Any]:
+        return experiment.data.model_dump(exclude={"root", "ti_root"})
+
+    fitting = [own for own in known if settings(own) == settings(asked)]
+    found = {own.data for own in [own for own in fitting if own.name == asked.name] or fitting}
+    if not found:
+        raise ConfigError("no experiment of this run has these data", where="data", remedy="give its file in config")
+    if len(found) > 1:
+        raise ConfigError(
+            "several experiments of this run have these data in different folders",
+            where="data",
+            remedy="give each its own name",
+        )
+    return found.pop()
 
 
 def open_deployed(path: Path) -> Site:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -13,6 +13,7 @@ from server.compare import Plan, elapsed
 from server.figures import draw
 from server.progress import Display
 from server.results import Row, environment, write_results
+from socket_core.config import Experiment
 from socket_core.data.catalogue import load_task
 from socket_core.files import write_atomically
 
@@ -29,10 +30,9 @@ def publish(plan: Plan, rows: Sequence[Row], display: Display, *, command: str, 
         "classes": list(task.classes),
     }
     if plan.variants:
-        facts["variants"] = {
-            v.name: v.model_dump(mode="json", exclude={"seed": True, "data": {"root"}}) for v in plan.variants
-        }
-    experiment = plan.experiment.model_dump(mode="json", exclude={"seed": True, "method": {"name"}, "data": {"root"}})
+        facts["variants"] = {v.name: settings_of(v) for v in plan.variants}
+    experiment = settings_of(plan.experiment)
+    del experiment["method"]["name"]
     write_results(plan.home / "results.json", rows, experiment=experiment, facts=facts)
     title = f"RGB to {plan.experiment.data.modality}: {plan.experiment.name}"
     notes = [*report.gap_closed(rows), *report.steps_up(rows), *_bytes(rows), *report.collapses(rows)]
@@ -50,6 +50,13 @@ def publish(plan: Plan, rows: Sequence[Row], display: Display, *, command: str, 
     for name in ("results.json", "report.md", "curves.png"):
         console.print(f"  {plan.home / name}", markup=False, highlight=False, soft_wrap=True)
     display.say(f"took {elapsed(started)}")
+
+
+def settings_of(experiment: Experiment) -> dict[str, Any]:
+    """What a reader has to know: all but the seed, which is a column, and where files lie on this machine."""
+    return experiment.model_dump(
+        mode="json", exclude={"seed": True, "data": {"root", "ti_root"}, "network": {"weights"}}
+    )
 
 
 def _bytes(rows: Sequence[Row]) -> list[str]:

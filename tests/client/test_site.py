@@ -13,13 +13,14 @@ from PIL import Image
 
 from client.app import app
 from client.egress import Gate
-from client.site import open_deployed, open_site, read_site_file
+from client.site import Site, open_deployed, open_site, read_site_file
 from client.store import SiteStore
 from server.local_grid import LocalGrid
-from socket_core.config import parse_experiment
+from server.rounds import travelling
+from socket_core.config import Experiment, load_experiment, parse_experiment
 from socket_core.data.catalogue import split_task
 from socket_core.errors import ConfigError, DataError
-from tests.client.builders import Deployment
+from tests.client.builders import Deployment, write_images
 from tests.core.disk_builders import grey, rotated
 from tests.server.builders import Bench, World, experiment_with, raw_with, tree
 
@@ -192,6 +193,49 @@ def test_a_simulated_site_reads_the_pairs_of_the_experiment_that_it_is_asked_for
     asked = parse_experiment(fewer, where="tests")
     moved = asked.model_copy(update={"data": asked.data.model_copy(update={"root": "/owner/only"})})
     assert [len(site.load(e).data.ti) for e in (bench.experiment, asked, moved)] == [7, 4, 4]
+
+
+def _opened(bench: Bench, folder: Path, **files: dict[str, Any]) -> tuple[Site, dict[str, Experiment]]:
+    """A simulated site of a run of these files, and the experiments as the owner's requests name them."""
+    paths = []
+    for name, section in files.items():
+        paths.append(folder / f"{name}.yaml")
+        raw = raw_with(name=name)
+        raw["data"] |= section
+        paths[-1].write_text(yaml.safe_dump(raw), encoding="utf-8")
+    context = bench.context(0, 5)
+    context.run_config["config"] = ",".join(map(str, paths))
+    return open_site(context), {path.stem: travelling(load_experiment(path)) for path in paths}
+
+
+def test_a_simulated_site_refuses_data_that_no_file_of_its_run_has(world: World, tmp_path: Path) -> None:
+    site, asked = _opened(Bench(world, tmp_path), tmp_path, one={}, two={"ti_fraction": 0.5})
+    for experiment in asked.values():
+        site.load(experiment)
+    for change in ({"ti_fraction": 0.25}, {"seed": 1}, {"size": 52}, {"ti_from": "scenes"}):
+        data = asked["one"].data.model_copy(update=change)
+        with pytest.raises(ConfigError, match="no experiment of this run has these data") as caught:
+            site.load(asked["one"].model_copy(update={"data": data}))
+        assert (caught.value.where, caught.value.remedy) == ("data", "give its file in config")
+
+
+def test_files_that_differ_in_data_alone_are_told_apart(world: World, tmp_path: Path) -> None:
+    files = {"all": {}, "half": {"ti_fraction": 0.5}, "few": {"ti_fraction": 0.3}}
+    site, asked = _opened(Bench(world, tmp_path), tmp_path, **files)
+    assert {name: len(site.load(e).data.ti) for name, e in asked.items()} == {"all": 7, "half": 4, "few": 2}
+
+
+def test_files_that_differ_in_a_folder_alone_are_told_apart_by_name(world: World, tmp_path: Path) -> None:
+    # Regression: folders do not travel, and the first file's pairs were taken for both.
+    for folder, count in (("a", 6), ("b", 9)):
+        write_images(tmp_path / folder / "train" / "rgb" / "gym", count, "rgb")
+        write_images(tmp_path / folder / "train" / "depth" / "gym", count, "depth")
+    files = {name: {"ti_from": "folder", "ti_root": str(tmp_path / name)} for name in ("a", "b")}
+    site, asked = _opened(Bench(world, tmp_path), tmp_path, **files)
+    assert {name: len(site.load(e).data.ti) for name, e in asked.items()} == {"a": 2, "b": 3}
+    with pytest.raises(ConfigError, match="in different folders") as caught:
+        site.load(asked["a"].model_copy(update={"name": "c"}))
+    assert caught.value.remedy == "give each its own name"
 
 
 @pytest.mark.parametrize("node_config", [{}, {"partition-id": 0}, {"num-partitions": 3}, {"site": "north"}])
