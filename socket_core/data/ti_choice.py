@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from socket_core.config import DataConfig
-from socket_core.data.decode import decode_many, full_scale_for
+from socket_core.data.decode import check_pair_sizes, decode_many, full_scale_for
 from socket_core.data.folder_index import index_folder, pair_entries
 from socket_core.data.scenes import load_scenes
 from socket_core.data.types import Images, Pairs
@@ -51,6 +51,7 @@ def _of(cfg: DataConfig, cache: Path | None) -> Pairs:
         for split in dict.fromkeys(cfg.ti_splits)
         for pair in pair_entries(index_folder(root, split, "rgb"), index_folder(root, split, cfg.modality))
     ]
+    check_pair_sizes([(one.path, two.path) for one, two in pairs])
     rgb = decode_many([one.path for one, _ in pairs], "rgb", cfg.size, root=root, cache=cache)
     target = decode_many([two.path for _, two in pairs], cfg.modality, cfg.size, root=root, cache=cache)
     return Pairs(Images(rgb, 255.0), Images(target, full_scale_for(target, cfg.full_scale)))
