@@ -29,6 +29,7 @@ from socket_core.evaluation import Confusion, scores
 from socket_core.files import write_atomically
 from socket_core.methods import METHODS, needs_pairs
 from socket_core.stages import bridge_rounds, rounds_of, shares_bridge
+from socket_core.ti_pairs import probe_size
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,11 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
 
 def visits_per_step(experiment: Experiment, share: Share) -> int:
     """Images that one gradient step of a site sees."""
-    batch = experiment.method.batch
-    pairs = min(batch, len(share.data.ti)) if needs_pairs(experiment.method) else 0
-    return min(batch, len(share.data.tr)) + pairs
+    method, pairs = experiment.method, len(share.data.ti)
+    if method.trust == "agreement":
+        pairs -= probe_size(pairs)
+    seen = min(method.batch, pairs) if needs_pairs(method) else 0
+    return min(method.batch, len(share.data.tr)) + seen
 
 
 def claim_folder(folder: Path, mark: str) -> None:

@@ -75,10 +75,15 @@ class TiPairs:
         )
 
 
-def split_probe(count: int, seed: int) -> tuple[Index, Index]:
-    """Positions of the pairs to train with and of those kept out, both sorted; none is kept out of too few."""
+def probe_size(count: int) -> int:
+    """How many of so many pairs are kept out of training; of too few, none is."""
     held = min(count // PROBE_SHARE, PROBE_MAXIMUM)
-    held = held if held >= PROBE_MINIMUM else 0
+    return held if held >= PROBE_MINIMUM else 0
+
+
+def split_probe(count: int, seed: int) -> tuple[Index, Index]:
+    """Positions of the pairs to train with and of those kept out, both sorted."""
+    held = probe_size(count)
     order = np.random.default_rng(seed).permutation(count).astype(np.int64)
     return np.sort(order[held:]), np.sort(order[:held])
 
