@@ -136,6 +136,14 @@ def _balanced(count: int, classes: int, seed: int) -> Index:
     return np.concatenate([*rounds, np.empty(0, np.int64)])[:count].astype(np.int64)
 
 
+def drawn(name: str, count: int, seed: int) -> tuple[Index, int]:
+    """Labels of a set of :func:`load_scenes`, ``(count,)`` into :data:`CLASSES`, and its seed for :func:`render`."""
+    stream = derive_seed(seed, "scenes", name)
+    if name == "ti":
+        return len(TASK_RELEVANT) + _balanced(count, len(TASK_IRRELEVANT), stream), stream
+    return _balanced(count, len(TASK_RELEVANT), stream), stream
+
+
 def load_scenes(
     *,
     size: int,
@@ -217,11 +225,7 @@ def _make(
     arrays: scenes_cache.Arrays = {}
     before, total = 0, sum(counts.values())
     for name, count in counts.items():
-        stream = derive_seed(seed, "scenes", name)
-        if name == "ti":
-            labels = len(TASK_RELEVANT) + _balanced(count, len(TASK_IRRELEVANT), stream)
-        else:
-            labels = _balanced(count, len(TASK_RELEVANT), stream)
+        labels, stream = drawn(name, count, seed)
         images = render(labels, size=size, seed=stream, progress=_shift(progress, before, total))
         before += count
         if name != "ti":
