@@ -67,7 +67,8 @@ def collapse_warning(found: Scores, classes: int) -> str:
         return ""
     return (
         f"collapse: {found.classes_predicted} of {classes} classes are predicted, entropy "
-        f"{found.prediction_entropy:.2f} of 1; where the site really has few classes this is right, else distrust the result"
+        f"{found.prediction_entropy:.2f} of 1; where the site really has few classes this is right, "
+        "else distrust the result"
     )
 
 
