@@ -15,6 +15,8 @@ from client.site import open_deployed
 from socket_core import engine
 from socket_core.combined import combine
 from socket_core.config import Experiment
+from socket_core.data.loader import Preprocessing
+from socket_core.evaluation import collapse_warning, spread_of
 from socket_core.files import write_atomically
 from socket_core.release_fit import check_fits
 from socket_core.stages import rounds_of
@@ -37,7 +39,8 @@ def adapt_alone(
         on_step: Called with (steps done, steps in all).
 
     Returns:
-        Steps, images seen and the last round's mean losses. They stay at the site.
+        Steps, images seen, the last round's mean losses, and how many classes are predicted, with a warning where
+        these are suspiciously few. All of it stays at the site.
     """
     site = open_deployed(site_file)
     policy.check(site.policy, experiment, rounds_of(experiment))
@@ -47,6 +50,19 @@ def adapt_alone(
         check_fits(release.info, experiment, where=str(folder))
     torch.set_num_threads(experiment.threads)
     network, source = combine(releases), combine(releases)
-    total = engine.adapt_alone(network, source, site.load(experiment).data, experiment, site.name, on_step=on_step)
+    data = site.load(experiment).data
+    total = engine.adapt_alone(network, source, data, experiment, site.name, on_step=on_step)
     write_atomically(out, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
-    return {"site": site.name, "steps": total.steps, "visits": total.visits, "losses": total.losses, "out": str(out)}
+    classes = len(releases[0].info.classes)
+    spread = spread_of(network, data.tr, Preprocessing.of(experiment.data), classes)
+    return {
+        "site": site.name,
+        "steps": total.steps,
+        "visits": total.visits,
+        "kept_round": total.kept,
+        "losses": total.losses,
+        "classes_predicted": spread.classes_predicted,
+        "prediction_entropy": spread.prediction_entropy,
+        "warning": collapse_warning(spread, classes),
+        "out": str(out),
+    }

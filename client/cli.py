@@ -102,7 +102,12 @@ def adapt(
         facts = adapt_alone(
             site_file, experiment, release, out, lambda done, total: bar.update(task, completed=done, total=total)
         )
-    print(json.dumps(facts) if as_json else f"{facts['steps']} steps, {facts['visits']} images seen; wrote {out}")
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(f"{facts['steps']} steps, {facts['visits']} images seen; wrote {out}")
+    if facts["warning"]:
+        print(f"warning: {facts['warning']}")
 
 
 def main() -> None:

@@ -41,12 +41,14 @@ class Gate:
         journal: The file that each message is written down in before it leaves.
         statistics: Whether BatchNorm statistics may leave (``bn_policy: pooled``).
         confusion: Whether confusion counts may leave (simulation only).
+        validation: Whether label-free scores may leave.
     """
 
     site: str
     journal: Path
     statistics: bool = False
     confusion: bool = False
+    validation: bool = False
 
 
 def seal(records: RecordDict, gate: Gate) -> RecordDict:
@@ -60,6 +62,8 @@ def seal(records: RecordDict, gate: Gate) -> RecordDict:
         raise _undeclared("a payload under another name")
     if isinstance(payload, Evaluation) and (payload.held_out or payload.transductive) and not gate.confusion:
         raise _undeclared("confusion counts")
+    if isinstance(payload, Evaluation) and payload.HasField("validation") and not gate.validation:
+        raise _undeclared("a label-free score")
     arrays = records.array_records.get("arrays", ArrayRecord())
     sizes = declared_arrays(payload, gate)
     if extra := sorted(arrays.keys() - sizes.keys()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -17,10 +18,11 @@ from protos.wire_pb2 import REASON_MALFORMED, Enrolment, EnrolRequest, Evaluatio
 from socket_core.batchnorm import Moments, running_moments, set_running_moments
 from socket_core.combined import combine
 from socket_core.config import Experiment, parse_experiment_json
-from socket_core.data.loader import Preprocessing
+from socket_core.data.loader import Loader, Preprocessing
+from socket_core.data.types import SiteData
 from socket_core.engine import Segment, adapt, make_bridge, pick_device
 from socket_core.errors import PolicyError
-from socket_core.evaluation import evaluate
+from socket_core.evaluation import collapse_warning, device_of, evaluate, predict_logits, spread_of
 from socket_core.exchange import (
     Flat,
     Spec,
@@ -39,6 +41,9 @@ from socket_core.methods import METHODS
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS
 from socket_core.release_fit import check_fits
 from socket_core.stages import federated_rounds, place_of, shares_bridge
+from socket_core.validators import VALIDATORS
+
+log = logging.getLogger("socket_fl.client")
 
 
 def enrol(site: Site, records: RecordDict) -> RecordDict:
@@ -76,8 +81,11 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
     adapt(job.network, source, holdings.data, job.experiment, job.segment(site.name), bridge=bridge, labels=labels)
     learner = bridge if job.place.stage == "bridge" and bridge is not None else job.network
     learner.cpu()
+    request = job.request
     if job.policy == "local" and job.place.stage == "adapt":
-        site.store.save_batchnorm(job.request.experiment, job.request.round, batchnorm_state(job.network))
+        site.store.save_batchnorm(request.experiment, request.round, batchnorm_state(job.network), request.keep_round)
+    if request.round == request.rounds:
+        _warn_of_collapse(job, holdings.data)
     delta = flatten(parameters_of(learner), job.specs) - job.parameters
     arrays = {"delta": delta}
     if job.bn_specs:
@@ -96,14 +104,26 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
     return seal(encode(answer, arrays), site.gate)
 
 
+def _warn_of_collapse(job: _Round, data: SiteData) -> None:
+    """Says in the site's own log if its adapted network predicts few classes; nothing of it leaves."""
+    classes = len(job.releases[0].info.classes)
+    spread = spread_of(job.network, data.tr, Preprocessing.of(job.experiment.data), classes)
+    if warning := collapse_warning(spread, classes):
+        log.warning("%s", warning)
+
+
 def evaluate_round(site: Site, records: RecordDict) -> RecordDict:
-    """Confusion counts of the parameters sent, under the site's own BatchNorm where that is local."""
+    """Counts and score of the parameters sent, under the site's own BatchNorm where that is local."""
     job = _Round(site, records, trained=True)
     answer = Evaluation(experiment=job.request.experiment, site=site.name, round=job.request.round)
-    if site.simulated and not (job.policy == "local" and job.fresh):  # a site that never trained has nothing to test
+    validator = VALIDATORS.get(job.experiment.method.validator) if site.policy.validation_scores else None
+    trained = not (job.policy == "local" and job.fresh)  # a site that never trained has nothing to test
+    if trained and (site.simulated or validator is not None):
         holdings = site.load(job.experiment)
         network = job.network.to(pick_device(job.experiment.device))
         prep, classes = Preprocessing.of(job.experiment.data), len(job.releases[0].info.classes)
+        if validator is not None:
+            answer.validation = validator(predict_logits(network, Loader(holdings.data.tr, prep, device_of(network))))
         if holdings.reporting is not None and holdings.transductive is not None:
             for counts, data in (
                 (answer.held_out, holdings.reporting.held_out),

@@ -22,6 +22,9 @@ class SitePolicy(Section):
     translators: tuple[Literal["shared", "local"], ...] = Field(
         ("shared", "local"), description="shared: a translator trained on this site's TI pairs leaves it"
     )
+    validation_scores: bool = Field(
+        False, description="whether a label-free score of the predictions on this site's images may leave"
+    )
     max_rounds: int = Field(1000, ge=1, description="of one job")
     max_steps: int = Field(100_000, ge=1, description="optimiser steps in one round")
     max_sources: int = Field(4, ge=1, description="releases adapted together; a step costs as much as all of them")
@@ -30,6 +33,7 @@ class SitePolicy(Section):
 SIMULATION = SitePolicy(
     methods=("unadapted", "adabn", "shot", "socket", "tgkt", "oracle"),
     bn_policies=("local", "source", "pooled"),
+    validation_scores=True,
 )
 """The policy of simulated sites, whose images are nobody's secret."""
 

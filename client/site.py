@@ -83,8 +83,13 @@ class Site:
     @property
     def gate(self) -> Gate:
         """What may leave this site."""
-        pooled = "pooled" in self.policy.bn_policies
-        return Gate(self.name, self.store.home / "egress.jsonl", statistics=pooled, confusion=self.simulated)
+        return Gate(
+            self.name,
+            self.store.home / "egress.jsonl",
+            statistics="pooled" in self.policy.bn_policies,
+            confusion=self.simulated,
+            validation=self.policy.validation_scores,
+        )
 
 
 class SiteFile(Section):

@@ -36,12 +36,12 @@ class SiteStore:
         """Releases by digest."""
         return self.home / "releases"
 
-    def save_batchnorm(self, experiment: str, round_: int, state: dict[str, Tensor]) -> None:
-        """Keeps the state after ``round_`` and drops what no resume can ask for."""
+    def save_batchnorm(self, experiment: str, round_: int, state: dict[str, Tensor], best: int = 0) -> None:
+        """Keeps the state after ``round_`` and drops what no resume can ask for, but not that of round ``best``."""
         folder = self._folder(experiment)
         write_atomically(folder / f"round-{round_:05d}.safetensors", save(state))
         for old in sorted(folder.glob("round-*.safetensors")):
-            if _round(old) <= round_ - KEEP:
+            if _round(old) <= round_ - KEEP and _round(old) != best:
                 old.unlink()
 
     def load_batchnorm(self, experiment: str, round_: int) -> dict[str, Tensor] | None:

@@ -67,7 +67,7 @@ class ReleaseFiles(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class RoundRequest(_message.Message):
-    __slots__ = ("schema_version", "experiment", "round", "rounds", "release_digest", "experiment_json", "further_release_digests")
+    __slots__ = ("schema_version", "experiment", "round", "rounds", "release_digest", "experiment_json", "further_release_digests", "keep_round")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +75,7 @@ class RoundRequest(_message.Message):
     RELEASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
     FURTHER_RELEASE_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_ROUND_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     experiment: str
     round: int
@@ -82,7 +83,8 @@ class RoundRequest(_message.Message):
     release_digest: str
     experiment_json: str
     further_release_digests: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., release_digest: _Optional[str] = ..., experiment_json: _Optional[str] = ..., further_release_digests: _Optional[_Iterable[str]] = ...) -> None: ...
+    keep_round: int
+    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., release_digest: _Optional[str] = ..., experiment_json: _Optional[str] = ..., further_release_digests: _Optional[_Iterable[str]] = ..., keep_round: _Optional[int] = ...) -> None: ...
 
 class Update(_message.Message):
     __slots__ = ("schema_version", "experiment", "site", "round", "tensors", "batchnorm", "examples", "delta_sha256")
@@ -105,20 +107,22 @@ class Update(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., site: _Optional[str] = ..., round: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[_release_pb2.TensorSpec, _Mapping]]] = ..., batchnorm: _Optional[_Iterable[_Union[_release_pb2.TensorSpec, _Mapping]]] = ..., examples: _Optional[int] = ..., delta_sha256: _Optional[bytes] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("schema_version", "experiment", "site", "round", "held_out", "transductive")
+    __slots__ = ("schema_version", "experiment", "site", "round", "held_out", "transductive", "validation")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     HELD_OUT_FIELD_NUMBER: _ClassVar[int]
     TRANSDUCTIVE_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     experiment: str
     site: str
     round: int
     held_out: _containers.RepeatedScalarFieldContainer[int]
     transductive: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., site: _Optional[str] = ..., round: _Optional[int] = ..., held_out: _Optional[_Iterable[int]] = ..., transductive: _Optional[_Iterable[int]] = ...) -> None: ...
+    validation: float
+    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., site: _Optional[str] = ..., round: _Optional[int] = ..., held_out: _Optional[_Iterable[int]] = ..., transductive: _Optional[_Iterable[int]] = ..., validation: _Optional[float] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("schema_version", "site", "reason")

@@ -44,13 +44,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """Held-out confusion after each round (first: before any), transductive confusion at the end."""
+    """Held-out confusion after each round (first: before any), transductive confusion at the end.
+
+    ``kept`` is the round whose network is the result: the last, unless a validator chose another.
+    """
 
     held_out: list[Confusion]
     transductive: Confusion
     steps: int
     visits: int
     seconds: float
+    kept: int
 
 
 def run_arm(arm: Arm, on_round: Callable[[int, int], None] | None = None) -> ArmResult:
@@ -82,7 +86,7 @@ def run_arm(arm: Arm, on_round: Callable[[int, int], None] | None = None) -> Arm
 
     total = adapt_alone(network, source, share.data, experiment, name, labels=labels, on_round=round_over)
     transductive = evaluate(network, _labelled(share), prep, classes)
-    return ArmResult(held_out, transductive, total.steps, total.visits, time.monotonic() - started)
+    return ArmResult(held_out, transductive, total.steps, total.visits, time.monotonic() - started, total.kept)
 
 
 def with_steps(experiment: Experiment, factor: int) -> Experiment:

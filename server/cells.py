@@ -19,6 +19,7 @@ import numpy as np
 
 from server.app import job_name
 from server.arms import ArmResult
+from server.choice import best_round
 from server.journal import Journal
 from server.results import Mode, Row, row_from
 from socket_core.config import Experiment
@@ -87,12 +88,15 @@ def keep_row(cell: Cell, home: Path, basis: str, row: Row) -> None:
 
 def row_of_arms(cell: Cell, parts: Sequence[ArmResult]) -> Row:
     """A row from one result for each site, or from the one of the centralised arm."""
-    curves = np.array([[scores(c).accuracy for c in part.held_out] for part in parts])
+    longest = max(len(part.held_out) for part in parts)  # patience may have ended some sooner
+    curves = [[scores(c).accuracy for c in part.held_out] for part in parts]
+    padded = np.array([curve + curve[-1:] * (longest - len(curve)) for curve in curves])
     return _row(
         cell,
-        [part.held_out[-1] for part in parts],
+        [part.held_out[part.kept] for part in parts],
         [part.transductive for part in parts],
-        [float(v) for v in curves.mean(0)],
+        [float(v) for v in padded.mean(0)],
+        kept_rounds=tuple(part.kept for part in parts),
         steps=sum(part.steps for part in parts),
         visits=sum(part.visits for part in parts),
         seconds=max(part.seconds for part in parts),
@@ -108,29 +112,31 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
         before: Held-out accuracy of the source model, the first point of the curve.
         shares: What the simulated sites hold, to count the images that their steps saw.
     """
-    records = journal.read()
-    absent = {site_name(i) for i in range(len(shares))} - set(records[-1].get("held_out", {}).get("confusion", {}))
+    records, own_rounds = journal.read(), bridge_rounds(cell.experiment)
+    best = best_round(records)
+    last = next((r for r in records if r["round"] == best), records[-1])
+    absent = {site_name(i) for i in range(len(shares))} - set(last.get("held_out", {}).get("confusion", {}))
     if absent:
         raise FederationError(
             f"{', '.join(sorted(absent))} took no part in the last evaluation",
             where=str(journal.path),
             remedy="read what the sites said in flower-run.log, remove this folder and run again",
         )
-    last, method = records[-1], METHODS[cell.experiment.method.name]
+    method = METHODS[cell.experiment.method.name]
     sites = sorted(last["held_out"]["confusion"])
     each = cell.experiment.federation.steps if method.trains else 0
     took_part = [site for r in records for site in r["sites"]]
-    if not shares_bridge(cell.experiment):  # a translator of its own costs a site further rounds that nobody sees
-        took_part += bridge_rounds(cell.experiment) * sites
-    curve = [r["held_out"]["mean"] for r in records if r.get("held_out")]
+    unseen = 0 if shares_bridge(cell.experiment) else own_rounds  # what a site's own translator costs it
+    took_part += unseen * sites
     # Rounds of stage 1 leave the network as it is.
-    curve = [before] * (rounds_of(cell.experiment) + 1 - len(curve)) + curve
+    curve = [before] * (1 + own_rounds) + [r["held_out"]["mean"] for r in records if r.get("held_out")]
     per_step = {site_name(i): visits_per_step(cell.experiment, share) for i, share in enumerate(shares)}
     return _row(
         cell,
         [np.array(last["held_out"]["confusion"][s]) for s in sites],
         [np.array(last["transductive"]["confusion"][s]) for s in sites if s in last["transductive"]["confusion"]],
         curve,
+        kept_rounds=(last["round"] + unseen,),
         steps=each * len(took_part),
         visits=sum(each * per_step[site] for site in took_part),
         bytes_up=sum(r["bytes_up"] for r in records),
@@ -181,5 +187,6 @@ def _row(
         confusion=tuple(tuple(int(v) for v in line) for line in summed),
         rounds=rounds_of(cell.experiment) if cell.mode != "unadapted" else 0,
         oracle=METHODS[cell.experiment.method.name].oracle,
+        validator=cell.experiment.method.validator,
         **rest,
     )

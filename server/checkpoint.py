@@ -43,6 +43,15 @@ def save_checkpoint(folder: Path, state: ServerState, identity: Identity, record
         identity: What it belongs to.
         record: The round's metrics, kept until they are in ``rounds.jsonl``.
     """
+    path = folder / f"round-{state.round:05d}.safetensors"
+    write_checkpoint(path, state, identity, record)
+    for old in sorted(folder.glob("round-*.safetensors"))[:-KEEP]:
+        old.unlink()
+    return path
+
+
+def write_checkpoint(path: Path, state: ServerState, identity: Identity, record: dict[str, Any]) -> None:
+    """Writes one checkpoint file; arguments as for :func:`save_checkpoint`."""
     tensors = {"parameters": state.parameters}
     if state.batchnorm is not None:
         tensors |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
@@ -56,24 +65,22 @@ def save_checkpoint(folder: Path, state: ServerState, identity: Identity, record
         "release_digest": identity.release_digest,
         "record": json.dumps(record),
     }
-    path = folder / f"round-{state.round:05d}.safetensors"
     write_atomically(path, save(tensors, metadata))
-    for old in sorted(folder.glob("round-*.safetensors"))[:-KEEP]:
-        old.unlink()
-    return path
 
 
 def load_newest(folder: Path, identity: Identity) -> tuple[ServerState, dict[str, Any]] | None:
-    """State and round record of the newest checkpoint, or None if there is none.
+    """State and round record of the newest checkpoint, or None if there is none; errors as :func:`read_checkpoint`."""
+    files = sorted(folder.glob("round-*.safetensors"))
+    return read_checkpoint(files[-1], identity) if files else None
+
+
+def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[str, Any]]:
+    """State and round record of one checkpoint file.
 
     Raises:
         OtherJobError: If it belongs to another experiment or release.
         FederationError: If it is damaged or of another schema.
     """
-    files = sorted(folder.glob("round-*.safetensors"))
-    if not files:
-        return None
-    path = files[-1]
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

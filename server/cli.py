@@ -166,7 +166,8 @@ def compare(
     except KeyboardInterrupt:
         display.say("stopped; finished results are kept, the same command goes on from here")
         raise typer.Exit(130) from None
-    publish(plan, rows, display, command=shlex.join(["socket-owner", *sys.argv[1:]]), started=started)
+    command = shlex.join(["socket-owner", *sys.argv[1:]])
+    publish(plan, rows, display, command=command, started=started, show=not as_json)
     if as_json:
         print((home / "results.json").read_text(encoding="utf-8"))
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def publish(plan: Plan, rows: Sequence[Row], display: Display, *, command: str, started: float) -> None:
+def publish(
+    plan: Plan, rows: Sequence[Row], display: Display, *, command: str, started: float, show: bool = True
+) -> None:
     """``results.json``, ``report.md`` and ``curves.png`` in the plan's folder, and the table on the terminal."""
     task = load_task(plan.experiment.data, cache=plan.cache)
     facts = environment(command) | {
@@ -39,7 +41,7 @@ def publish(plan: Plan, rows: Sequence[Row], display: Display, *, command: str, 
     text = f"# {title}\n\n`{command}`\n\n{report.markdown(rows)}\n" + "".join(f"- {note}\n" for note in notes)
     write_atomically(plan.home / "report.md", text.encode())
     draw(plan.home / "curves.png", rows, task, plan.experiment.data.modality)
-    if display.console.quiet:
+    if not show or display.console.quiet:
         return
     console = Console()
     table: Table = report.table(rows, title)

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 
 from protos.codec import EVALUATE, WireError, decode, size_of
 from protos.wire_pb2 import Evaluation, RoundRequest
+from server.choice import mean_score
 from server.enrolment import Roll
 from server.messaging import exchange
 from socket_core.config import Experiment
@@ -25,11 +26,13 @@ def evaluate_round(grid: Grid, experiment: Experiment, roll: Roll, request: Reco
     """Evaluates the state in ``request`` at all sites, if this round is due.
 
     Returns:
-        Counts by site under "held_out" and "transductive", and accuracies; empty if not due.
+        Counts by site under "held_out" and "transductive", and accuracies; label-free scores under "validation";
+        empty if not due.
     """
     asked = decode(request, RoundRequest)
     round_, every = asked.round, experiment.federation.evaluate_every
-    if round_ != rounds and (every == 0 or round_ % every):
+    due = every > 0 and round_ % every == 0
+    if round_ != rounds and not due and experiment.method.validator == "none":
         return {}
     replies = exchange(
         grid,
@@ -38,13 +41,16 @@ def evaluate_round(grid: Grid, experiment: Experiment, roll: Roll, request: Reco
         group=str(round_),
         deadline_seconds=experiment.federation.deadline_seconds,
     )
-    held_out, transductive = {}, {}
+    held_out, transductive, validation = {}, {}, {}
     for node, reply in sorted(replies.items()):
         answer = _read(reply, asked, roll.sites[node], experiment.federation.max_examples)
         if answer is not None:
             held_out[roll.sites[node]] = list(answer.held_out)
             transductive[roll.sites[node]] = list(answer.transductive)
+            if answer.HasField("validation"):
+                validation[roll.sites[node]] = answer.validation
     return {
+        "validation": mean_score(validation),
         "held_out": summary(held_out),
         "transductive": summary(transductive),
         "evaluation_bytes": size_of(request) * len(replies),
@@ -78,5 +84,6 @@ def _read(reply: Message | None, asked: RoundRequest, site: str, limit: int) -> 
         return None
     counts = (answer.held_out, answer.transductive)
     square = all(math.isqrt(len(c)) ** 2 == len(c) and sum(c) <= limit for c in counts)
+    finite = math.isfinite(answer.validation)
     ours = (answer.site, answer.experiment, answer.round) == (site, asked.experiment, asked.round)
-    return answer if square and ours else None
+    return answer if square and finite and ours else None

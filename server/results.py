@@ -49,6 +49,8 @@ class Row:
         evaluation_bytes: Payload bytes of parameters sent once more to be tested, in simulation only.
         release_bytes: Payload bytes of the release, sent once to each site.
         seconds: Wall-clock time of the adaptation; cells run side by side, so not a benchmark.
+        validator: Label-free score that chose the round; "none": the last round counts.
+        kept_rounds: The round whose network was tested, of each model.
         oracle: Whether target labels were used to train or choose. Such a row is a bound, no result.
         epsilon: Always None so far: no differential privacy was asked for.
         epsilon_unit: "none" so far.
@@ -78,6 +80,8 @@ class Row:
     release_bytes: int = 0
     seconds: float = 0.0
     oracle: bool = False
+    validator: str = "none"
+    kept_rounds: tuple[int, ...] = ()
     epsilon: float | None = None
     epsilon_unit: str = "none"
     label: str = ""
@@ -147,6 +151,7 @@ def row_from(values: dict[str, Any]) -> Row:
     """A row from JSON values."""
     known = {f.name: values[f.name] for f in fields(Row) if f.name in values}
     known["curve"] = tuple(known["curve"])
+    known["kept_rounds"] = tuple(known.get("kept_rounds", ()))
     known["confusion"] = tuple(tuple(line) for line in known["confusion"])
     return Row(**known)
 

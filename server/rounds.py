@@ -22,7 +22,15 @@ from flwr.serverapp import Grid
 from protos.codec import TRAIN, encode, size_of
 from protos.wire_pb2 import RoundRequest
 from server.aggregation import SiteUpdate, apply
-from server.checkpoint import Identity, load_newest, newest_round, save_checkpoint
+from server.checkpoint import (
+    Identity,
+    load_newest,
+    newest_round,
+    read_checkpoint,
+    save_checkpoint,
+    write_checkpoint,
+)
+from server.choice import best_round, is_over
 from server.enrolment import Roll, enrol, wait_for_nodes
 from server.evaluation import evaluate_round
 from server.journal import Journal
@@ -99,7 +107,7 @@ def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
         observe: Told of each step; an exception from it ends the run, as a kill would.
 
     Returns:
-        The state after the last round.
+        The state after the last round, or with a validator after the round that scored best.
 
     Raises:
         FederationError: If the quorum is not reached or a checkpoint does not fit; the newest checkpoint
@@ -115,14 +123,14 @@ def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
     session.tell("enrolled", {"sites": sorted(sites.values()), "refused": sorted(refused.values())})
     if record is not None:  # killed after a checkpoint and before its metrics were written
         session.close_round(state, record)
-    while state.round < job.rounds:
+    while state.round < job.rounds and not is_over(session.journal.read(), federation.patience):
         state, record = session.train_round(state)
         save_checkpoint(job.home / "checkpoints", state, session.identity, record)
         session.tell("checkpoint saved", {"round": state.round})
         session.close_round(state, record)
         if state.round < job.rounds:  # who came meanwhile takes part from the next round on
             session.enrol(state, sorted(grid.get_node_ids()))
-    return state
+    return session.chosen(state)
 
 
 class _Session:
@@ -134,6 +142,7 @@ class _Session:
         self.identity = Identity(job.experiment.digest(), combined_digest(_digests(job)))
         self.journal = Journal(job.home / "rounds.jsonl")
         self._release_bytes = 0
+        self._best = job.home / "checkpoints" / "best.safetensors"
         source, policy = combine(job.releases), job.experiment.federation.bn_policy
         bridge = make_bridge(job.experiment, source)
         self._tensors = {
@@ -172,7 +181,8 @@ class _Session:
             max_relative_update=federation.max_relative_update,
         )
         self.tell("round opened", {"round": expected.round})
-        request = request_for(self.job, replace(state, round=expected.round))
+        best = best_round(self.journal.read()) or 0
+        request = request_for(self.job, replace(state, round=expected.round), keep_round=best)
         replies = exchange(
             self.grid,
             dict.fromkeys(self.roll.sites, request),
@@ -198,8 +208,16 @@ class _Session:
             request = request_for(self.job, state, to_train=False)
             record |= evaluate_round(self.grid, experiment, self.roll, request, self.job.rounds)
         self.tell("evaluated", {"round": state.round})
+        if best_round([*self.journal.read(), record]) == state.round:
+            write_checkpoint(self._best, state, self.identity, record)
         self.journal.append(record)
         self.tell("round closed", record)
+
+    def chosen(self, state: ServerState) -> ServerState:
+        """The state of the best round, or ``state``, the last, if rounds are not scored."""
+        if best_round(self.journal.read()) in (None, state.round):
+            return state
+        return read_checkpoint(self._best, self.identity)[0]
 
 
 def travelling(experiment: Experiment) -> Experiment:
@@ -209,7 +227,7 @@ def travelling(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"data": data, "network": network})
 
 
-def request_for(job: Job, state: ServerState, *, to_train: bool = True) -> RecordDict:
+def request_for(job: Job, state: ServerState, *, to_train: bool = True, keep_round: int = 0) -> RecordDict:
     """The request that carries ``state`` to a site, for the round that it names.
 
     The translator goes along in every round that trains with it: a site that joins late, or a server that resumes,
@@ -229,6 +247,7 @@ def request_for(job: Job, state: ServerState, *, to_train: bool = True) -> Recor
         release_digest=job.release.info.digest,
         further_release_digests=_digests(job)[1:],
         experiment_json=travelling(job.experiment).model_dump_json(),
+        keep_round=keep_round,
     )
     return encode(payload, arrays)
 
@@ -266,8 +285,8 @@ def _clear(folder: Path, identity: Identity, job: Job) -> None:
             where=str(folder),
             remedy='go on with resume="yes", or remove this folder to start over',
         )
-    for old in folder.glob("round-*.safetensors"):
-        old.unlink()
+    for old in (*folder.glob("round-*.safetensors"), folder / "best.safetensors"):
+        old.unlink(missing_ok=True)
 
 
 def _require_quorum(

@@ -95,6 +95,7 @@ class FederationConfig(Section):
     weighting: Literal["examples", "equal"] = "examples"
     proximal: float = Field(0.0, ge=0, description="FedProx: pull to the round's global parameters")
     alignment: float = Field(0.0, ge=0, description="server-client alignment: KL from the global model's predictions")
+    patience: int = Field(0, ge=0, description="rounds without a better score that end a job; 0: run them all")
     quorum: int = Field(2, ge=1, description="sites that must answer a round")
     enrol_seconds: float = Field(120.0, gt=0)
     deadline_seconds: float = Field(600.0, gt=0, description="per round")

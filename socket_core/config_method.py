@@ -72,6 +72,9 @@ class MethodConfig(Section):
         "agreement", description="agreement: terms that trust predictions weigh as much as TI pairs bear them out"
     )
     prior: Literal["uniform", "estimated"] = Field("uniform", description="what the diversity term is measured against")
+    validator: Literal["none", "im", "snd", "bnm"] = Field(
+        "none", description="label-free score that chooses the round: information maximisation, SND or BNM"
+    )
     batch: int = Field(32, ge=2, le=65_536)
     lr: float = Field(3e-2, gt=0)
     backbone_lr_scale: float = Field(1.0, gt=0, description="0.1 in the published code, with pretrained backbones")

@@ -19,6 +19,7 @@ from socket_core.config import Experiment
 from socket_core.data.loader import IndexStream, Loader, Preprocessing
 from socket_core.data.types import Index, SiteData
 from socket_core.errors import MethodError
+from socket_core.evaluation import device_of, predict_logits
 from socket_core.exchange import parameters_of, travelling_specs
 from socket_core.methods import METHODS, Method, build_method
 from socket_core.methods.base import TrBatch
@@ -29,6 +30,7 @@ from socket_core.seeds import derive_seed
 from socket_core.stages import Stage, bridge_rounds, rounds_of
 from socket_core.ti_pairs import TiPairs
 from socket_core.translators import Bridge, build_bridge
+from socket_core.validators import VALIDATORS
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,13 @@ class AdaptReport:
         steps: Optimiser steps taken.
         visits: Images seen by gradient steps (a TI pair counts once).
         losses: Mean weighted loss terms over the segment, by name.
+        kept: Of a whole job, the round whose network was kept: the last, or the one that the validator chose.
     """
 
     steps: int = 0
     visits: int = 0
     losses: dict[str, float] = field(default_factory=dict)
+    kept: int = 0
 
 
 def pick_device(name: str) -> torch.device:
@@ -168,7 +172,7 @@ def adapt_alone(
     of the whole job.
     """
     rounds, steps, bridging = rounds_of(experiment), experiment.federation.steps, bridge_rounds(experiment)
-    bridge, total = make_bridge(experiment, source), AdaptReport()
+    bridge, total, best = make_bridge(experiment, source), AdaptReport(), _Best(network, experiment, data)
     for round_ in range(1, rounds + 1):
 
         def step_over(done: int, _of: int, before: int = (round_ - 1) * steps) -> None:
@@ -180,10 +184,45 @@ def adapt_alone(
         else:
             segment = Segment(site, round_ - bridging, steps, rounds - bridging, fresh=round_ == bridging + 1)
         report = adapt(network, source, data, experiment, segment, bridge=bridge, labels=labels, on_step=step_over)
-        total = AdaptReport(total.steps + report.steps, total.visits + report.visits, report.losses)
+        total = AdaptReport(total.steps + report.steps, total.visits + report.visits, report.losses, kept=round_)
+        if segment.stage == "adapt":
+            best.look(round_)
         if on_round is not None:
             on_round(round_, rounds)
+        if best.is_over(round_):
+            break
+    total.kept = best.restore() or total.kept
     return total
+
+
+class _Best:
+    """The round that a validator likes best, and the network as it was after it."""
+
+    def __init__(self, network: Model, experiment: Experiment, data: SiteData) -> None:
+        self._network, self._patience = network, experiment.federation.patience
+        self._score_of = VALIDATORS.get(experiment.method.validator)
+        self._images, self._prep = data.tr, Preprocessing.of(experiment.data)
+        self._round, self._score, self._state = 0, -float("inf"), dict[str, Tensor]()
+
+    def look(self, round_: int) -> None:
+        """Scores the network as it is now."""
+        if self._score_of is None:
+            return
+        loader = Loader(self._images, self._prep, device_of(self._network))
+        score = self._score_of(predict_logits(self._network, loader))
+        if score > self._score:
+            self._round, self._score = round_, score
+            self._state = {key: value.clone() for key, value in self._network.state_dict().items()}
+
+    def is_over(self, round_: int) -> bool:
+        """Whether patience has run out."""
+        return self._patience > 0 and self._round > 0 and round_ - self._round >= self._patience
+
+    def restore(self) -> int:
+        """Puts the best state back; its round, or 0 if rounds are not scored."""
+        if self._round:
+            self._network.load_state_dict(self._state)
+        return self._round
 
 
 def _check_data(method: Method, data: SiteData, labels: Index | None) -> None:

@@ -6,15 +6,16 @@ Confusion counts of several sites add up exactly, so nothing but counts is neede
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from socket_core.batchnorm import bn_mode
 from socket_core.data.loader import Loader, Preprocessing
-from socket_core.data.types import Index, Labelled
+from socket_core.data.types import Images, Index, Labelled
 from socket_core.models import Model
 
 Confusion = NDArray[np.int64]
@@ -22,11 +23,21 @@ Confusion = NDArray[np.int64]
 
 
 @torch.no_grad()
+def predict_logits(network: Model, loader: Loader) -> Tensor:
+    """Logits of all images in eval mode, ``(N, K)`` on the CPU."""
+    with bn_mode(network, "frozen"):
+        return torch.cat([network(x).cpu() for x in loader.chunks()])
+
+
+def device_of(network: Model) -> torch.device:
+    """Where the network is."""
+    return next(network.parameters()).device
+
+
+@torch.no_grad()
 def predict(network: Model, loader: Loader) -> Index:
     """Predicted classes of all images, ``(N,)``, in eval mode."""
-    with bn_mode(network, "frozen"):
-        parts = [network(x).argmax(1).cpu() for x in loader.chunks()]
-    return torch.cat(parts).numpy() if parts else np.zeros(0, dtype=np.int64)
+    return predict_logits(network, loader).argmax(1).numpy() if len(loader) else np.zeros(0, dtype=np.int64)
 
 
 def confusion(labels: Index, predictions: Index, classes: int) -> Confusion:
@@ -40,8 +51,25 @@ def confusion(labels: Index, predictions: Index, classes: int) -> Confusion:
 @torch.no_grad()
 def evaluate(network: Model, data: Labelled, prep: Preprocessing, classes: int) -> Confusion:
     """Confusion counts of ``network`` on labelled images."""
-    device = next(network.parameters()).device
-    return confusion(data.labels, predict(network, Loader(data.images, prep, device)), classes)
+    return confusion(data.labels, predict(network, Loader(data.images, prep, device_of(network))), classes)
+
+
+def spread_of(network: Model, images: Images, prep: Preprocessing, classes: int) -> Scores:
+    """The collapse measure on unlabelled images; accuracy and F1 are NaN, since nobody knows."""
+    predictions = predict(network, Loader(images, prep, device_of(network)))
+    found = scores(confusion(predictions, predictions, classes))
+    return replace(found, accuracy=math.nan, macro_f1=math.nan)
+
+
+def collapse_warning(found: Scores, classes: int) -> str:
+    """A sentence if the predictions hold to few classes, else an empty text."""
+    if not found.collapsed:
+        return ""
+    return (
+        f"collapse: {found.classes_predicted} of {classes} classes are predicted, entropy "
+        f"{found.prediction_entropy:.2f} of 1; where the site really has few classes this is right, "
+        "else distrust the result"
+    )
 
 
 @dataclass(frozen=True)
