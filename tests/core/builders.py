@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from socket_core.agreement import PairProbe, Predictor
 from socket_core.batchnorm import bn_layers
 from socket_core.config import BnPolicy, Experiment, MethodConfig, MethodName, parse_experiment
 from socket_core.data import scenes
@@ -184,9 +186,25 @@ def tr_batch() -> TrBatch:
 
 def ti_batch(source: Network) -> TiBatch:
     """Four depth images, and what the source makes of the RGB images that they are paired with."""
+    rgb = Loader(rgb_images(4, 5), PREP, CPU).batch(np.arange(4))
     with torch.no_grad():
-        features = source.features(Loader(rgb_images(4, 5), PREP, CPU).batch(np.arange(4)))
-    return TiBatch(Loader(depth_images(4, 6), PREP, CPU).batch(np.arange(4)), features)
+        features = source.features(rgb)
+    return TiBatch(Loader(depth_images(4, 6), PREP, CPU).batch(np.arange(4)), features, rgb)
+
+
+class Fixed(PairProbe):
+    """A probe that gives the answers it is told, in order of asking, over and over."""
+
+    def __init__(self, *agreements: float, trust: float = 1.0) -> None:
+        self._answers, self._trust = itertools.cycle(agreements or (1.0,)), trust
+
+    def agreement(self, predict: Predictor) -> float:
+        """The next answer."""
+        return next(self._answers)
+
+    def trust(self, predict: Predictor) -> float:
+        """Always the same."""
+        return self._trust
 
 
 def configured(cfg: MethodConfig, policy: BnPolicy = "local") -> tuple[Method, Network, Network]:
