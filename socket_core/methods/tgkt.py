@@ -64,6 +64,8 @@ class Tgkt(Socket):
     def refresh(self, pool: Pool) -> None:
         """Also asks whether the teacher still knows more than its pupil, by agreement on held-out pairs."""
         super().refresh(pool)
+        if self.weights.kl == 0:
+            return
         self.teaches = self._teacher_trust
         if self.probe is not None and self.cfg.trust == "agreement":
             with bn_mode(self.bridge, "frozen"), bn_mode(self.target, "frozen"):
