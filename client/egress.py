@@ -19,6 +19,7 @@ from flwr.app import ArrayRecord, RecordDict
 from google.protobuf.message import DecodeError
 
 from protos.codec import kind_of, size_of
+from protos.release_pb2 import TensorSpec
 from protos.wire_pb2 import Enrolment, Evaluation, Refusal, Update
 from socket_core.errors import PolicyError
 
@@ -42,6 +43,7 @@ class Gate:
         statistics: Whether BatchNorm statistics may leave (``bn_policy: pooled``).
         confusion: Whether confusion counts may leave (simulation only).
         validation: Whether label-free scores may leave.
+        translator: Whether a translator may leave.
     """
 
     site: str
@@ -49,6 +51,7 @@ class Gate:
     statistics: bool = False
     confusion: bool = False
     validation: bool = False
+    translator: bool = False
 
 
 def seal(records: RecordDict, gate: Gate) -> RecordDict:
@@ -64,6 +67,8 @@ def seal(records: RecordDict, gate: Gate) -> RecordDict:
         raise _undeclared("confusion counts")
     if isinstance(payload, Evaluation) and payload.HasField("validation") and not gate.validation:
         raise _undeclared("a label-free score")
+    if isinstance(payload, Update) and not gate.translator and any(map(_is_translators, payload.tensors)):
+        raise _undeclared("a translator")
     arrays = records.array_records.get("arrays", ArrayRecord())
     sizes = declared_arrays(payload, gate)
     if extra := sorted(arrays.keys() - sizes.keys()):
@@ -73,6 +78,11 @@ def seal(records: RecordDict, gate: Gate) -> RecordDict:
             raise _undeclared(f"array {name!r} as {array.dtype} {tuple(array.shape)}")
     _write_down(records, payload, gate.journal)
     return records
+
+
+def _is_translators(spec: TensorSpec) -> bool:
+    """Whether a tensor belongs to a translator or to its discriminator."""
+    return spec.key.startswith(("translator.", "discriminator."))
 
 
 def declared_arrays(payload: Outgoing, gate: Gate) -> dict[str, int]:

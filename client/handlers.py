@@ -159,6 +159,8 @@ class _Round:
         bridge = make_bridge(self.experiment, self.network)
         shared = bridge_specs(bridge) if bridge is not None and shares_bridge(self.experiment) else ()
         adapts = self.place.stage == "adapt"
+        if trained and not adapts:
+            raise WireError(REASON_MALFORMED, f"round {self.request.round} trains a translator: nothing to evaluate")
         self.specs = network_specs if adapts else shared
         self.bn_specs = batchnorm_specs(self.network, self.policy) if adapts else ()
         arrays = self._arrays(records, network_specs if adapts else (), shared if not trained else ())

@@ -89,6 +89,7 @@ class Site:
             statistics="pooled" in self.policy.bn_policies,
             confusion=self.simulated,
             validation=self.policy.validation_scores,
+            translator="shared" in self.policy.translators,
         )
 
 

@@ -59,9 +59,9 @@ class SiteStore:
 
     def save_bridge(self, experiment: str, state: dict[str, Tensor]) -> None:
         """Keeps the site's own translator for this job."""
-        write_atomically(
-            self._folder(experiment) / "translator.safetensors", save({k: v.contiguous() for k, v in state.items()})
-        )
+        # Training keeps convolutions channels last, which safetensors does not write.
+        packed = {key: value.contiguous() for key, value in state.items()}
+        write_atomically(self._folder(experiment) / "translator.safetensors", save(packed))
 
     def load_bridge(self, experiment: str) -> dict[str, Tensor] | None:
         """The site's own translator for this job, or None; one that cannot be read counts as absent."""

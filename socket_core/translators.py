@@ -3,7 +3,7 @@
 ``paper`` follows the description in the paper, "an FC layer, a BN layer and a Conv layer", read as a pointwise
 convolution, BatchNorm and a 3x3 convolution. ``unet`` is ours: it works at half resolution, which costs about a
 tenth of full resolution, and has GroupNorm, so that no image depends on others of its batch (and DP-SGD may
-train it). ``replicate`` copies the channel three times and has nothing to learn: what a translator must beat.
+train it). ``replicate`` leaves the image as it is, one channel three times: what a translator must beat.
 """
 
 from __future__ import annotations
@@ -15,14 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TranslatorKind = Literal["unet", "paper", "replicate"]
-
-
-class Replicate(nn.Module):
-    """One channel three times."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(N, 1, H, W)`` to ``(N, 3, H, W)``."""
-        return x.expand(-1, 3, -1, -1)
 
 
 class UNet(nn.Module):
@@ -89,12 +81,15 @@ class Bridge(nn.Module):
     def __init__(self, kind: TranslatorKind, width: int, feature_dim: int) -> None:
         super().__init__()
         makers = {"unet": UNet, "paper": _paper}
-        self.translator = makers[kind](width) if kind in makers else Replicate()
+        self.translator = makers[kind](width) if kind in makers else None
         self.discriminator = nn.Sequential(nn.Linear(feature_dim, 32), nn.ReLU(), nn.Linear(32, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Source-like RGB ``(N, 3, H, W)`` from target images ``(N, 3, H, W)`` whose channels are alike."""
-        out: Tensor = self.translator(x[:, :1])
+        """Source-like RGB ``(N, 3, H, W)`` from target images ``(N, 3, H, W)``: one channel, replicated.
+
+        Each channel is normalised in its own way, so that plain replication has to keep all three.
+        """
+        out: Tensor = x if self.translator is None else self.translator(x[:, :1])
         return out.contiguous(memory_format=torch.channels_last)
 
     def domain_scores(self, features: Tensor) -> Tensor:

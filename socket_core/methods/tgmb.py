@@ -77,7 +77,9 @@ class Tgmb(Method):
         weights = self.cfg.translator.weights
         with bn_mode(self.bridge, "update"):
             translated = self.bridge(ti.x)
-            terms: Terms = {"rec": weights.rec * reconstruction(translated, ti.rgb)}
+            terms: Terms = {}
+            if weights.rec > 0:
+                terms["rec"] = weights.rec * reconstruction(translated, ti.rgb)
             if weights.features > 0 or weights.domain > 0:
                 ti_features = self.source.features(translated)
             if weights.features > 0:

@@ -243,6 +243,10 @@ REFUSED: dict[str, RecordDict] = {
     "another shape": encode(_update(), {"delta": DELTA[None]}),
     "another type": encode(_update(), {"delta": np.zeros(3, np.uint8)}),
     "another name": encode(_update(site="south"), {"delta": DELTA}),
+    "translator of a site that keeps it": encode(
+        Update(site="north", tensors=[TensorSpec(key="translator.out.bias", dtype="float32", shape=[3])]),
+        {"delta": DELTA},
+    ),
     "score of a site that gives none": encode(Evaluation(site="north", validation=0.5)),
     "counts of a deployed site": encode(Evaluation(site="north", held_out=[1, 0, 0, 1])),
     "an unknown field": _wire(payload=_update(schema_version=1).SerializeToString() + UNKNOWN_FIELD),

@@ -11,6 +11,9 @@ from client.policy import SIMULATION, SitePolicy, check
 from socket_core.errors import PolicyError
 from tests.server.builders import experiment_with
 
+TGKT = {"method__name": "tgkt", "method__translator": {"rounds": 2}, "federation__rounds": 3}
+LOCAL = {"method__translator": {"rounds": 2, "exchange": "local"}}
+
 
 def test_the_default_allows_the_default_experiment() -> None:
     check(SitePolicy(), experiment_with(), 5)
@@ -26,6 +29,10 @@ def test_the_default_allows_the_default_experiment() -> None:
         ({"bn_policies": ("source",)}, {}, 1, "bn_policies"),
         ({"max_rounds": 3}, {}, 4, "max_rounds"),
         ({"max_steps": 9}, {"federation__steps": 10}, 1, "max_steps"),
+        ({"translators": ("local",)}, TGKT, 2, "translators"),
+        ({"translators": ("shared",)}, TGKT | LOCAL, 1, "translators"),
+        ({"methods": ("socket",)}, TGKT, 2, "methods"),
+        ({"max_steps": 29}, TGKT | LOCAL | {"federation__steps": 10}, 1, "max_steps"),
     ],
 )
 def test_each_key_refuses_and_is_named(policy: dict[str, Any], changes: dict[str, Any], rounds: int, key: str) -> None:
@@ -39,12 +46,25 @@ def test_limits_are_inclusive() -> None:
     check(SitePolicy(max_rounds=3, max_steps=10), experiment_with(federation__steps=10), 3)
 
 
+def test_a_translator_of_the_sites_own_is_trained_within_a_round_and_counts() -> None:
+    check(SitePolicy(max_steps=30), experiment_with(**TGKT | LOCAL, federation__steps=10), 1)
+    check(SitePolicy(max_steps=10), experiment_with(**TGKT, federation__steps=10), 3)
+
+
+def test_a_translator_that_never_leaves_may_be_all_that_is_allowed() -> None:
+    own = SitePolicy(translators=("local",))
+    check(own, experiment_with(**TGKT | LOCAL), 1)
+    check(own, experiment_with(**TGKT | {"method__translator": {"kind": "replicate"}}), 3)
+    check(own, experiment_with(), 2)  # methods without one are no matter
+    check(SitePolicy(translators=()), experiment_with(), 2)
+
+
 def test_by_default_no_statistics_leave() -> None:
     assert "pooled" not in SitePolicy().bn_policies
     assert "oracle" not in SitePolicy().methods
 
 
-@pytest.mark.parametrize("method", ["unadapted", "adabn", "shot", "socket", "oracle"])
+@pytest.mark.parametrize("method", ["unadapted", "adabn", "shot", "socket", "tgkt", "oracle"])
 @pytest.mark.parametrize("bn_policy", ["local", "source", "pooled"])
 def test_simulated_sites_allow_everything(method: str, bn_policy: str) -> None:
     check(SIMULATION, experiment_with(method__name=method, federation__bn_policy=bn_policy), 1000)

@@ -69,3 +69,35 @@ def test_a_name_that_is_not_a_plain_word_reads_and_writes_nothing(tmp_path: Path
     with pytest.raises(ValueError, match="plain word"):
         store.load_batchnorm(name, 1)
     assert tree(tmp_path) == {}
+
+
+def test_a_translator_is_loaded_as_it_was_saved_and_by_its_job_alone(tmp_path: Path) -> None:
+    store = SiteStore(tmp_path)
+    assert store.load_bridge("job") is None
+    store.save_bridge("job", state(2.5))
+    store.save_batchnorm("job", 1, state(1))
+    for round_ in range(2, 9):
+        store.save_batchnorm("job", round_, state(round_))
+    assert mean_of(store.load_bridge("job")) == 2.5
+    assert mean_of(SiteStore(tmp_path).load_bridge("job")) == 2.5
+    assert mean_of(store.load_batchnorm("job", 9)) == 8
+    assert store.load_bridge("job-2") is None
+
+
+@pytest.mark.parametrize("keep", [0, 5, 60, -1])
+def test_a_truncated_translator_counts_as_absent(tmp_path: Path, keep: int) -> None:
+    store = SiteStore(tmp_path)
+    store.save_bridge("job", state(1))
+    path = tmp_path / "jobs" / "job" / "translator.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert store.load_bridge("job") is None
+
+
+@pytest.mark.parametrize("name", ["../evil", "", ".", "a/b"])
+def test_a_translator_is_kept_under_a_plain_word_only(tmp_path: Path, name: str) -> None:
+    store = SiteStore(tmp_path / "site")
+    with pytest.raises(ValueError, match="plain word"):
+        store.save_bridge(name, state(1))
+    with pytest.raises(ValueError, match="plain word"):
+        store.load_bridge(name)
+    assert tree(tmp_path) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
@@ -12,17 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from socket_core.agreement import PairProbe, Predictor
 from socket_core.batchnorm import bn_layers
 from socket_core.config import BnPolicy, Experiment, MethodConfig, MethodName, parse_experiment
 from socket_core.data import scenes
 from socket_core.data.loader import Loader, Preprocessing
 from socket_core.data.types import Images, Labelled, Pairs, SiteData, TransferTask
-from socket_core.engine import AdaptReport, Segment, adapt
+from socket_core.engine import AdaptReport, Segment, adapt, make_bridge
 from socket_core.ensemble import Ensemble
 from socket_core.methods import Method, build_method
 from socket_core.methods.base import Terms, TiBatch, TrBatch
 from socket_core.methods.socket import Socket
 from socket_core.models import Model, Network, build_network
+from socket_core.translators import Bridge
 
 torch.set_num_threads(1)  # tensors here are so small that threads only wait for each other
 
@@ -34,6 +37,14 @@ METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 LABELS = np.arange(12) % CLASSES
 """Labels of the task-relevant images of :func:`site_data`, which only the oracle gets."""
 ONE_ROUND = Segment("site-00", round=1, steps=3, rounds=1, fresh=True)
+PUBLISHED: dict[str, Any] = {
+    "method__weights": {"pl": 0.3, "im": 1.0, "bn": 0.5, "ti": 0.5},
+    "method__ti_loss": "frobenius",
+    "method__lr": 0.01,
+    "method__backbone_lr_scale": 0.1,
+}
+"""SOCKET as released, for :func:`experiment`. Frozen BatchNorm needs its small steps here: in eval mode the last layer
+of :func:`tiny_network` multiplies by 300, and at the default rate the weights diverge at once."""
 SCENE_SIDE = 48
 SCENE_COUNTS = {"source_train": 24, "source_test": 9, "target_train": 16, "target_test": 8, "ti": 12}
 
@@ -134,7 +145,7 @@ def experiment(**values: Any) -> Experiment:
         "device": "cpu",
         "data": {"size": SIDE, "pad": 2},
         "network": {"bottleneck_dim": 8},
-        "method": {"batch": 6},
+        "method": {"batch": 6, "trust": "always", "translator": {"width": 8}},
         "source": {"epochs": 3, "batch": 6, "backbone_lr_scale": 1.0, "validation": 0.25},
         "federation": {"sites": 1, "rounds": 1, "steps": 3, "quorum": 1},
     }
@@ -144,6 +155,8 @@ def experiment(**values: Any) -> Experiment:
         for section in sections:
             node = node.setdefault(section, {})
         node[last] = value
+    if raw["method"].get("name") == "tgkt" and "federation__rounds" not in values:
+        raw["federation"]["rounds"] = 2  # one for each stage
     return parse_experiment(raw, where="test")
 
 
@@ -179,26 +192,49 @@ def tr_batch() -> TrBatch:
 
 def ti_batch(source: Model) -> TiBatch:
     """Four depth images, and what the source makes of the RGB images that they are paired with."""
+    rgb = Loader(rgb_images(4, 5), PREP, CPU).batch(np.arange(4))
     with torch.no_grad():
-        features = source.features(Loader(rgb_images(4, 5), PREP, CPU).batch(np.arange(4)))
-    return TiBatch(Loader(depth_images(4, 6), PREP, CPU).batch(np.arange(4)), features)
+        features = source.features(rgb)
+    return TiBatch(Loader(depth_images(4, 6), PREP, CPU).batch(np.arange(4)), features, rgb)
+
+
+class Fixed(PairProbe):
+    """A probe that gives the answers it is told, in order of asking, over and over."""
+
+    def __init__(self, *agreements: float, trust: float = 1.0) -> None:
+        self._answers, self._trust = itertools.cycle(agreements or (1.0,)), trust
+
+    def agreement(self, predict: Predictor) -> float:
+        """The next answer."""
+        return next(self._answers)
+
+    def trust(self, predict: Predictor) -> float:
+        """Always the same."""
+        return self._trust
 
 
 def configured(cfg: MethodConfig, policy: BnPolicy = "local") -> tuple[Method, Network, Network]:
     """A method that may step, its target and its source."""
     method, target, source = build_method(cfg, policy), tiny_network(), tiny_network()
-    method.configure(target, source)
+    method.configure(target, source, bridge_for(cfg, source))
     return method, target, source
 
 
+def bridge_for(cfg: MethodConfig, source: Network) -> Bridge | None:
+    """An untrained translator, for methods with one."""
+    values = {"name": cfg.name, "translator": cfg.translator.model_dump()}
+    return make_bridge(experiment(method=values), source)
+
+
 def adapt_by(
-    name: str, policy: str = "local", *, network: Network | None = None, data: SiteData | None = None
+    name: str, policy: str = "local", *, network: Network | None = None, data: SiteData | None = None, **values: Any
 ) -> tuple[Network, AdaptReport]:
-    """One round of a method, and the network that it leaves."""
-    network = network or tiny_network()
+    """One round of a method, and the network that it leaves; its translator, if any, is untrained."""
+    network, source = network or tiny_network(), tiny_network()
     labels = LABELS if name == "oracle" else None
-    job = experiment(method__name=name, federation__bn_policy=policy)
-    return network, adapt(network, tiny_network(), data or site_data(), job, ONE_ROUND, labels=labels)
+    job = experiment(method__name=name, federation__bn_policy=policy, **values)
+    bridge = make_bridge(job, source)
+    return network, adapt(network, source, data or site_data(), job, ONE_ROUND, bridge=bridge, labels=labels)
 
 
 def segment_of(site: str = "site-00", round_: int = 1, steps: int = 3, rounds: int = 2, fresh: bool = True) -> Segment:

@@ -38,9 +38,28 @@ def test_an_empty_file_is_the_default_experiment(tmp_path: Path) -> None:
     assert load_experiment(_file(tmp_path, "")) == Experiment()
 
 
-def test_default_weights_are_those_of_the_paper() -> None:
-    assert MethodConfig().weights.model_dump() == {"pl": 0.3, "im": 1.0, "bn": 0.5, "ti": 0.5}
-    assert (MethodConfig().ti_loss, MethodConfig().first_layer) == ("frobenius", 10.0)
+def test_one_set_of_defaults_serves_all_methods_and_data() -> None:
+    method = MethodConfig()
+    assert method.weights.model_dump() == {"pl": 0.3, "im": 1.0, "bn": 0.05, "ti": 5.0}
+    assert method.transfer.model_dump() == {"kl": 1.0, "ti": 5.0, "pl": 0.3, "im": 1.0, "bn": 0.0}
+    assert method.translator.weights.model_dump() == {"rec": 1.0, "domain": 0.1, "im": 0.1, "features": 5.0}
+    assert (method.ti_loss, method.first_layer, method.trust) == ("per_sample", 10.0, "agreement")
+    assert (method.lr, method.backbone_lr_scale) == (0.03, 1.0)
+
+
+@pytest.mark.parametrize(("translator", "rounds", "legal"), [(1, 1, False), (1, 2, True), (3, 3, False), (2, 3, True)])
+def test_the_translator_leaves_rounds_for_the_transfer(translator: int, rounds: int, legal: bool) -> None:
+    def job(name: str, kind: str) -> Experiment:
+        method = {"name": name, "translator": {"kind": kind, "rounds": translator}}
+        return parse_experiment({"method": method, "federation": {"rounds": rounds}}, where="test")
+
+    job("socket", "unet")
+    job("tgkt", "replicate")  # nothing to learn
+    if legal:
+        job("tgkt", "unet")
+    else:
+        with pytest.raises(ConfigError, match="leaves nothing of federation.rounds"):
+            job("tgkt", "unet")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from socket_core.methods.base import Pool
 from socket_core.methods.shot import Shot
 from tests.core.builders import (
     CPU,
+    PUBLISHED,
     adapt_tiny,
     changed,
     experiment,
@@ -110,7 +111,7 @@ def test_a_batch_is_never_larger_than_the_set(monkeypatch: pytest.MonkeyPatch, b
 
 def test_the_smallest_site_can_train() -> None:
     for policy in ("local", "source", "pooled"):
-        _, report = adapt_tiny(data=site_data(2, 2), federation__bn_policy=policy, method__ti_views=1, method__lr=0.003)
+        _, report = adapt_tiny(data=site_data(2, 2), federation__bn_policy=policy, method__ti_views=1, **PUBLISHED)
         assert report.steps == 3
 
 

@@ -71,9 +71,11 @@ def test_both_halves_of_a_pair_are_shown_in_one_view(monkeypatch: pytest.MonkeyP
     with torch.no_grad():
         own = torch.cat([source.features(ti.x) for _, ti, _ in seen])
     cached = torch.cat([ti.source_features for _, ti, _ in seen])
-    assert torch.allclose(own, cached, atol=1e-5)
-    apart = (own - cached.roll(1, 0)).norm(dim=1)
-    assert apart.min() > 1e-2  # any other pair or view would show
+    off, apart = ((own - features).norm(dim=1) for features in (cached, cached.roll(1, 0)))
+    assert apart.min() > 0.1  # any other pair or view would show
+    # Batches of other sizes are summed in another order, and here eval mode multiplies the rounding by 300:
+    # the variance at the bottleneck is far below BatchNorm's eps.
+    assert off.max() < 1e-3 * apart.min()
 
 
 def test_an_unadapted_target_has_no_distance_to_twins() -> None:

@@ -17,13 +17,17 @@ from socket_core import losses
 from socket_core.losses import (
     PER_SAMPLE,
     bn_matching,
+    domain_confusion,
     feature_distance_frobenius,
     feature_distance_per_sample,
     information_maximisation,
     marginal_entropy,
     mean_entropy,
+    proximal,
     pseudo_label_loss,
+    reconstruction,
     smoothed_cross_entropy,
+    teacher_divergence,
 )
 
 Floats = NDArray[np.float64]
@@ -46,6 +50,22 @@ def _bn(x: Tensor) -> Tensor:
     return bn_matching([x.mean(0)], [x.var(0, correction=0)], [aim], [aim + 2])
 
 
+def _teacher(x: Tensor) -> Tensor:
+    """Row i is the same whatever the number of rows; one class in each has probability 0."""
+    odds = (_aim(x) + 1.5) * (torch.arange(x.shape[1]) != _labels(len(x))[:, None])
+    return odds / odds.sum(1, keepdim=True)
+
+
+def _images(x: Tensor) -> Tensor:
+    return x[:, :, None, None]
+
+
+def _domains(x: Tensor) -> Tensor:
+    """L_D of the row sums, the first half of them those of TI images: none of one row, three of seven."""
+    scores = x.sum(1)
+    return domain_confusion(scores[: len(x) // 2], scores[len(x) // 2 :])
+
+
 # Each loss as a function of (N, WIDTH), with a fixed label or aim for each row.
 ROWS: dict[str, Callable[[Tensor], Tensor]] = {
     "smoothed_cross_entropy": lambda x: smoothed_cross_entropy(x, _labels(len(x)), 0.1),
@@ -56,8 +76,12 @@ ROWS: dict[str, Callable[[Tensor], Tensor]] = {
     "feature_distance_frobenius": lambda x: feature_distance_frobenius(_aim(x), x),
     "feature_distance_per_sample": lambda x: feature_distance_per_sample(_aim(x), x),
     "bn_matching": _bn,
+    "teacher_divergence": lambda x: teacher_divergence(_teacher(x), x),
+    "reconstruction": lambda x: reconstruction(_images(x), _images(_aim(x))),
+    "domain_confusion": _domains,
+    "proximal": lambda x: proximal([x[:, :2], x[:, 2:]], [_aim(x)[:, :2], _aim(x)[:, 2:]]),
 }
-LOGIT_LOSSES = [name for name in ROWS if "distance" not in name and name != "bn_matching"]
+LOGIT_LOSSES = [n for n in ROWS if "distance" not in n and n not in ("bn_matching", "reconstruction", "proximal")]
 
 
 def _softmax(row: Floats) -> list[float]:
@@ -99,6 +123,24 @@ def _moments_distance(x: Floats) -> float:
     return 10 * (math.dist(mean, aim) + math.dist(var, aim + 2))
 
 
+def _divergence_from_teacher(x: Floats) -> float:
+    total = 0.0
+    for i, row in enumerate(x):
+        p = _softmax(row)
+        odds = [0.0 if k == (2 * i + 1) % WIDTH else math.sin(7.0 * i + k) + 1.5 for k in range(WIDTH)]
+        q = [v / sum(odds) for v in odds]
+        total += sum(b * math.log(b / a) for a, b in zip(p, q, strict=True) if b > 0)
+    return total / len(x)
+
+
+def _cross_entropy_of_domains(x: Floats) -> float:
+    """``-(mean log s(ti) + mean log(1 - s(tr))) / 2`` with the logistic function s."""
+    logistic = [1 / (1 + math.exp(-float(v))) for v in x.sum(1)]
+    ti, tr = logistic[: len(x) // 2], logistic[len(x) // 2 :]
+    first = -sum(math.log(v) for v in ti) / len(ti) if ti else 0.0
+    return (first - sum(math.log(1 - v) for v in tr) / len(tr)) / 2
+
+
 FORMULAS: dict[str, Callable[[Floats], float]] = {
     "smoothed_cross_entropy": lambda x: _mixed_cross_entropy(x, 0.1),
     "pseudo_label_loss": lambda x: _mixed_cross_entropy(x, 0.0),
@@ -108,6 +150,10 @@ FORMULAS: dict[str, Callable[[Floats], float]] = {
     "feature_distance_frobenius": lambda x: math.sqrt(sum(_squares(x))),
     "feature_distance_per_sample": lambda x: sum(_squares(x)) / x.size,
     "bn_matching": _moments_distance,
+    "teacher_divergence": _divergence_from_teacher,
+    "reconstruction": lambda x: sum(_squares(x)) / x.size,
+    "domain_confusion": _cross_entropy_of_domains,
+    "proximal": lambda x: sum(_squares(x)) / 2,
 }
 
 
@@ -257,3 +303,84 @@ def _couples(loss: Callable[[Tensor], Tensor]) -> bool:
 @pytest.mark.parametrize("name", ROWS)
 def test_per_sample_lists_exactly_the_losses_that_do_not_couple_samples(name: str) -> None:
     assert _couples(ROWS[name]) == (name not in PER_SAMPLE)
+
+
+# --- against a prior, a teacher, a discriminator ------------------------------------------------------
+
+
+PRIOR = [0.05, 0.1, 0.15, 0.3, 0.4]
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_information_maximisation_against_a_prior(n: int) -> None:
+    x, prior = _rows(n), torch.tensor(PRIOR, dtype=torch.float64)
+    rows = [_softmax(row) for row in x.detach().numpy()]
+    mean = [sum(p[k] for p in rows) / n for k in range(WIDTH)]
+    divergence = sum(a * math.log(a / b) for a, b in zip(mean, PRIOR, strict=True))
+    expected = sum(map(_entropy, rows)) / n + divergence
+    assert float(information_maximisation(x, prior).detach()) == pytest.approx(expected, rel=1e-12)
+    assert torch.autograd.gradcheck(lambda t: information_maximisation(t, prior), (x,))
+
+
+def test_a_uniform_prior_adds_log_k_and_no_gradient() -> None:
+    x, uniform = _rows(6), torch.full((WIDTH,), 1 / WIDTH, dtype=torch.float64)
+    gap = information_maximisation(x, uniform) - information_maximisation(x)
+    assert float(gap.detach()) == pytest.approx(math.log(WIDTH), rel=1e-12)
+    against = _gradient(lambda t: information_maximisation(t, uniform), x)
+    assert torch.allclose(against, _gradient(information_maximisation, x), rtol=0, atol=1e-15)
+
+
+def test_information_maximisation_is_zero_for_sure_predictions_that_follow_the_prior() -> None:
+    x = 60.0 * torch.eye(WIDTH, dtype=torch.float64)[[0, 1, 1, 2, 2, 2]]
+    prior = torch.tensor([1, 2, 3, 0, 0], dtype=torch.float64).div(6).clamp_min(1e-30)
+    assert float(information_maximisation(x, prior)) == pytest.approx(0.0, abs=1e-12)
+    assert float(information_maximisation(x[[0] * 6], prior)) == pytest.approx(math.log(6))
+
+
+def test_information_maximisation_of_nobody_against_a_prior() -> None:
+    x = torch.zeros(0, WIDTH, requires_grad=True)
+    value = information_maximisation(x, torch.tensor(PRIOR))
+    value.backward()
+    assert float(value.detach()) == 0.0
+    assert x.grad is not None
+
+
+def test_a_pupil_who_repeats_the_teacher_has_no_divergence() -> None:
+    x = _rows(4)
+    value = teacher_divergence(x.detach().softmax(1), x)
+    assert float(value.detach()) == pytest.approx(0.0, abs=1e-12)
+    assert _gradient(lambda t: teacher_divergence(x.detach().softmax(1), t), x).abs().max() < 1e-15
+
+
+def test_a_sure_teacher_asks_for_cross_entropy() -> None:
+    x = _rows(5)
+    teacher = torch.eye(WIDTH, dtype=torch.float64)[_labels(5)]  # four probabilities of five are 0
+    assert float(teacher_divergence(teacher, x).detach()) == pytest.approx(
+        float(pseudo_label_loss(x, _labels(5)).detach()), rel=1e-12
+    )
+    p = x.detach().softmax(1)
+    assert torch.allclose(_gradient(lambda t: teacher_divergence(teacher, t), x), (p - teacher) / 5, atol=1e-15)
+
+
+def test_both_domains_weigh_alike_whatever_their_sizes() -> None:
+    three, one = torch.full((3,), math.log(3.0)), torch.full((1,), math.log(3.0))  # a score of 3 to 1 for TI
+    expected = (math.log(4 / 3) + math.log(4)) / 2
+    assert float(domain_confusion(three, one)) == pytest.approx(expected)
+    assert float(domain_confusion(one, three)) == pytest.approx(expected)
+    assert float(domain_confusion(torch.zeros(2), torch.zeros(5))) == pytest.approx(math.log(2))
+    assert float(domain_confusion(torch.zeros(0), torch.zeros(0))) == 0.0
+
+
+def test_reconstruction_of_an_image_is_the_mean_over_its_pixels() -> None:
+    image = torch.zeros(2, 3, 2, 2)
+    image[0, 1, 0, 1] = 6.0
+    assert float(reconstruction(image, torch.zeros_like(image))) == pytest.approx(36 / 12 / 2)
+
+
+def test_the_proximal_gradient_is_the_way_back() -> None:
+    w = [_rows(2).detach().requires_grad_(), _rows(3, seed=1).detach().requires_grad_()]
+    anchors = [torch.zeros(2, WIDTH, dtype=torch.float64), torch.ones(3, WIDTH, dtype=torch.float64)]
+    proximal(w, anchors).backward()
+    for p, start in zip(w, anchors, strict=True):
+        assert p.grad is not None
+        assert torch.equal(p.grad, p.detach() - start)

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from socket_core.config import MethodConfig, MethodName, Weights
-from socket_core.engine import adapt
+from socket_core.engine import adapt, make_bridge
 from socket_core.errors import MethodError
 from socket_core.methods import build_method
 from socket_core.models import Network
@@ -20,6 +20,7 @@ from tests.core.builders import (
     ONE_ROUND,
     adapt_by,
     adapt_tiny,
+    bridge_for,
     changed,
     configured,
     experiment,
@@ -76,7 +77,7 @@ def test_a_network_without_batchnorm_is_refused(name: MethodName) -> None:
     target = Network(plain, 4, 8, CLASSES)
     target.bottleneck = nn.Sequential(nn.Linear(4, 8))
     method = build_method(MethodConfig(name=name), "local")
-    method.configure(target, copy.deepcopy(target))
+    method.configure(target, copy.deepcopy(target), bridge_for(MethodConfig(name=name), target))
     with pytest.raises(MethodError, match="no BatchNorm layer") as caught:
         method.check()
     assert caught.value.remedy
@@ -101,8 +102,10 @@ def test_labels_are_for_the_oracle_and_only_for_it(name: MethodName) -> None:
     network = tiny_network()
     before = snapshot(network)
     labels = None if name == "oracle" else LABELS
+    job = experiment(method__name=name)
+    bridge = make_bridge(job, tiny_network())
     with pytest.raises(MethodError, match="oracle"):
-        adapt(network, tiny_network(), site_data(), experiment(method__name=name), ONE_ROUND, labels=labels)
+        adapt(network, tiny_network(), site_data(), job, ONE_ROUND, bridge=bridge, labels=labels)
     assert changed(before, snapshot(network)) == set()
 
 

@@ -69,7 +69,8 @@ def _expected_labels(recipe: CentroidRecipe) -> Tensor:
 
 @pytest.mark.parametrize("ti_loss", ["frobenius", "per_sample"])
 def test_one_socket_step_by_hand(ti_loss: str) -> None:
-    cfg = experiment(method__ti_loss=ti_loss).method
+    weights = {"pl": 0.3, "im": 1.0, "bn": 0.5, "ti": 0.5}
+    cfg = experiment(method__ti_loss=ti_loss, method__weights=weights).method
     method, _, source = configured(cfg)
     assert isinstance(method, Socket)
     tr, ti = tr_batch(), ti_batch(source)
@@ -77,7 +78,6 @@ def test_one_socket_step_by_hand(ti_loss: str) -> None:
     assert torch.equal(method.labels, _expected_labels(SOCKET_RECIPE))
     terms = {name: value.detach() for name, value in method.step(tr, ti).items()}
     hand = {k: v.detach() for k, v in _by_hand(source, method.labels, tr, ti, ti_loss).items()}
-    weights = {"pl": 0.3, "im": 1.0, "bn": 0.5, "ti": 0.5}
     assert terms.keys() == weights.keys()
     for name, value in hand.items():
         assert float(terms[name]) == pytest.approx(weights[name] * float(value), rel=1e-4), name

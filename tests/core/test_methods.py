@@ -9,7 +9,7 @@ import torch
 from socket_core.batchnorm import bn_layers
 from socket_core.config import BnPolicy, MethodConfig, MethodName
 from socket_core.data.loader import Loader
-from socket_core.engine import AdaptReport, adapt
+from socket_core.engine import AdaptReport, adapt, make_bridge
 from socket_core.methods import METHODS
 from socket_core.optimiser import NesterovSgd
 from tests.core.builders import (
@@ -18,6 +18,7 @@ from tests.core.builders import (
     ONE_ROUND,
     POLICIES,
     PREP,
+    PUBLISHED,
     adapt_by,
     changed,
     configured,
@@ -31,7 +32,8 @@ from tests.core.builders import (
     tr_loader,
 )
 
-TRAINING: tuple[MethodName, ...] = ("shot", "socket", "oracle")
+TRAINING: tuple[MethodName, ...] = ("shot", "socket", "tgkt", "oracle")
+SMALL_STEPS = {**PUBLISHED, "method__transfer": {"ti": 0.5}}
 
 
 def test_every_configurable_method_exists() -> None:
@@ -42,7 +44,7 @@ def test_every_configurable_method_exists() -> None:
 @pytest.mark.parametrize("name", TRAINING)
 def test_training_moves_backbone_and_bottleneck_but_never_the_classifier(name: str, policy: BnPolicy) -> None:
     before = snapshot(tiny_network())
-    network, report = adapt_by(name, policy)
+    network, report = adapt_by(name, policy, **SMALL_STEPS)
     moved = changed(before, snapshot(network))
     free = {k for k in before if not k.startswith("classifier")}
     assert moved == (free - statistics(free) if policy == "source" else free)
@@ -54,7 +56,8 @@ def test_training_moves_backbone_and_bottleneck_but_never_the_classifier(name: s
 def test_the_source_keeps_every_bit(name: str) -> None:
     source = tiny_network(1).train()
     before = snapshot(source)
-    adapt(tiny_network(1), source, site_data(), experiment(method__name=name), ONE_ROUND)
+    job = experiment(method__name=name)
+    adapt(tiny_network(1), source, site_data(), job, ONE_ROUND, bridge=make_bridge(job, source))
     assert changed(before, snapshot(source)) == set()
     assert not any(p.requires_grad for p in source.parameters())
 

@@ -131,7 +131,7 @@ def _spy_loader(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Images, Preproces
             seen.append((images, prep))
             super().__init__(images, prep, device)
 
-    for module in ("socket_core.source", "socket_core.engine", "socket_core.evaluation"):
+    for module in ("socket_core.source", "socket_core.engine", "socket_core.ti_pairs", "socket_core.evaluation"):
         monkeypatch.setattr(f"{module}.Loader", Spy)
     return seen
 
@@ -152,5 +152,5 @@ def test_training_and_adaptation_share_one_normalisation(monkeypatch: pytest.Mon
     _train(source__epochs=1, **values)
     count = len(seen)
     adapt(tiny_network(), tiny_network(), site_data(), experiment(**values), Segment("a", 1, 1, 1, True))
-    assert len(seen) == count + 3  # TR images and both halves of the pairs
+    assert len(seen) == count + 5  # TR images, and both halves of the pairs for training and for the probe
     assert {prep for _, prep in seen} == {Preprocessing((0.4,) * 3, (0.2,) * 3, 2, True)}

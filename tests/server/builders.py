@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -175,6 +176,10 @@ def short_bench(world: World, folder: Path, **changes: Any) -> Bench:
 def same_state(one: ServerState, other: ServerState) -> bool:
     """Whether two states are equal to the bit, but for the random name of the job."""
     pairs = [(one.parameters, other.parameters)]
+    if one.bridge is not None and other.bridge is not None:
+        pairs.append((one.bridge, other.bridge))
+    elif one.bridge is not other.bridge:
+        return False
     if one.batchnorm is not None and other.batchnorm is not None:
         pairs += [(one.batchnorm.mean, other.batchnorm.mean), (one.batchnorm.var, other.batchnorm.var)]
     elif one.batchnorm is not other.batchnorm:
@@ -226,6 +231,17 @@ def silent(_message: Message, _reply: Message | None) -> Message | None:
     return None
 
 
+def stop_at(index: int) -> rounds.Observer:
+    """An observer that kills the run when its ``index``-th step has ended."""
+    numbers = itertools.count()
+
+    def observe(_step: str, _facts: dict[str, Any]) -> None:
+        if next(numbers) == index:
+            raise Kill
+
+    return observe
+
+
 Edit = Callable[[Update, dict[str, Any]], RecordDict | None]
 """Changes an update and its arrays in place, or gives records to send instead."""
 
@@ -261,6 +277,30 @@ class RecordingGrid(LocalGrid):
         if reply is not None:
             self.received.append(reply)
         return reply
+
+
+class ChangingNodes(RecordingGrid):
+    """Nodes come and go with the rounds; a message to one that is gone gets no id, as in Flower."""
+
+    def __init__(self, contexts: dict[int, Context], nodes: Callable[[int], list[int]]) -> None:
+        super().__init__(app, contexts)
+        self.round, self.nodes = 1, nodes
+
+    def get_node_ids(self) -> list[int]:
+        """Those of the round."""
+        return self.nodes(self.round)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Sends what can be sent."""
+        out: list[str] = []
+        for message in messages:
+            out += super().push_messages([message]) if message.metadata.dst_node_id in self.get_node_ids() else [""]
+        return out
+
+    def observe(self, step: str, facts: dict[str, Any]) -> None:
+        """Counts rounds."""
+        if step == "round closed":
+            self.round = facts["round"] + 1
 
 
 def message_to(content: RecordDict, message_type: str, node: int = FIRST_NODE) -> Message:

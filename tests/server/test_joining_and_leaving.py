@@ -3,37 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from flwr.app import Context, Message
-
-from client.app import app
 from socket_core.release import pack_release
-from tests.server.builders import RecordingGrid, World, short_bench
-
-
-class ChangingNodes(RecordingGrid):
-    """Nodes come and go with the rounds; a message to one that is gone gets no id, as in Flower."""
-
-    def __init__(self, contexts: dict[int, Context], nodes: Callable[[int], list[int]]) -> None:
-        super().__init__(app, contexts)
-        self.round, self.nodes = 1, nodes
-
-    def get_node_ids(self) -> list[int]:
-        return self.nodes(self.round)
-
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        out: list[str] = []
-        for message in messages:
-            out += super().push_messages([message]) if message.metadata.dst_node_id in self.get_node_ids() else [""]
-        return out
-
-    def observe(self, step: str, facts: dict[str, Any]) -> None:
-        """Counts rounds."""
-        if step == "round closed":
-            self.round = facts["round"] + 1
+from tests.server.builders import ChangingNodes, World, short_bench
 
 
 def test_a_site_that_joins_later_gets_the_release_then_and_takes_part(world: World, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from server.owner import train_and_release
 from server.state import ServerState
 from socket_core.errors import ConfigError, FederationError
 from socket_core.release import read_release
-from tests.server.builders import Bench, Kill, RecordingGrid, World, experiment_with, same_state
+from tests.server.builders import Bench, Kill, RecordingGrid, World, experiment_with, same_state, stop_at
 
 ROUND = ("round opened", "reply", "reply", "replies screened", "aggregated", "checkpoint saved", "evaluated")
 STEPS = ("nodes", "enrolled", *(ROUND + ("round closed",)) * 2)
@@ -48,17 +48,6 @@ class Unbroken:
     def bench(self, folder: Path) -> Bench:
         """The same job in a home of its own."""
         return Bench(self.world, folder, sites=2, template=self.template, **self.changes)
-
-
-def stop_at(index: int) -> rounds.Observer:
-    """An observer that kills the run when its ``index``-th step has ended."""
-    numbers = itertools.count()
-
-    def observe(_step: str, _facts: dict[str, Any]) -> None:
-        if next(numbers) == index:
-            raise Kill
-
-    return observe
 
 
 @pytest.fixture(scope="module", params=["local", "pooled"])
