@@ -44,7 +44,8 @@ def test_a_site_is_what_its_file_says(deployed: Deployment) -> None:
     assert (len(holdings.data.tr), len(holdings.data.ti)) == (8, 6)
     assert holdings.reporting is None
     assert holdings.transductive is None
-    assert site.gate == Gate("north-roof", deployed.folder / "home" / "egress.jsonl", statistics=False, confusion=False)
+    journal = deployed.folder / "home" / "egress.jsonl"
+    assert site.gate == Gate("north-roof", journal, statistics=False, confusion=False, translator=True)
     assert not site.simulated
     assert (deployed.folder / "home").stat().st_mode & 0o077 == 0
 
