@@ -41,7 +41,7 @@ def test_an_empty_file_is_the_default_experiment(tmp_path: Path) -> None:
 def test_one_set_of_defaults_serves_all_methods_and_data() -> None:
     method = MethodConfig()
     assert method.weights.model_dump() == {"pl": 0.3, "im": 1.0, "bn": 0.05, "ti": 5.0}
-    assert method.transfer.model_dump() == {"kl": 1.0, "ti": 5.0, "pl": 0.3, "im": 1.0, "bn": 0.0}
+    assert method.transfer.model_dump() == {"kl": 1.0, "ti": 5.0, "pl": 0.3, "im": 1.0, "bn": 0.05}
     assert method.translator.weights.model_dump() == {"rec": 1.0, "domain": 0.1, "im": 0.1, "features": 5.0}
     assert (method.ti_loss, method.first_layer, method.trust) == ("per_sample", 10.0, "agreement")
     assert (method.lr, method.backbone_lr_scale) == (0.03, 1.0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from socket_core.batchnorm import bn_layers
 from socket_core.config import MethodConfig, MethodName, Weights
-from socket_core.engine import adapt
+from socket_core.engine import adapt, make_bridge
 from socket_core.ensemble import Ensemble
 from socket_core.errors import MethodError
 from socket_core.losses import bn_matching, information_maximisation, pseudo_label_loss
@@ -73,8 +73,8 @@ def test_one_socket_step_by_hand(ti_loss: str) -> None:
         hand = {
             "im": information_maximisation(logits),
             "pl": 0.3 * pseudo_label_loss(logits, method.labels[tr.index]),
-            "bn": 0.5 * _mean([bn_matching(*_moments(m, tr.x), *_running(s)) for m, s in _both(source)]),
-            "ti": 0.5 * _mean([TI_LOSSES[ti_loss](a, b) for a, b in zip(theirs, own, strict=True)]),
+            "bn": 0.05 * _mean([bn_matching(*_moments(m, tr.x), *_running(s)) for m, s in _both(source)]),
+            "ti": 5.0 * _mean([TI_LOSSES[ti_loss](a, b) for a, b in zip(theirs, own, strict=True)]),
         }
     assert found.keys() == hand.keys()
     for name, value in hand.items():
@@ -129,7 +129,8 @@ def test_methods_run_with_two_sources(name: MethodName) -> None:
     network, source = two_networks(), two_networks()
     before, labels = snapshot(network), LABELS if name == "oracle" else None
     job = experiment(method__name=name, method__lr=1e-3)
-    adapt(network, source, site_data(), job, ONE_ROUND, labels=labels)
+    bridge = make_bridge(job, source)
+    adapt(network, source, site_data(), job, ONE_ROUND, bridge=bridge, labels=labels)
     assert changed(before, snapshot(source)) == set()
     moved = changed(before, snapshot(network))
     assert not any("classifier" in key for key in moved)

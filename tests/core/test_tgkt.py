@@ -122,11 +122,11 @@ def test_all_terms_off_are_refused() -> None:
         _tgkt(()).check()
 
 
-def test_by_default_moments_are_not_matched() -> None:
+def test_by_default_the_terms_of_socket_are_on_as_well() -> None:
     method, _, _ = configured(experiment(method__name="tgkt").method)
     assert isinstance(method, Tgkt)
     _ready(method)
-    assert _step(method).keys() == {"kl", "ti", "pl", "im"}
+    assert _step(method).keys() == {"kl", "ti", "pl", "im", "bn"}
 
 
 def test_a_translator_is_needed() -> None:
