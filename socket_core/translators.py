@@ -18,7 +18,10 @@ TranslatorKind = Literal["unet", "paper", "replicate"]
 
 
 class UNet(nn.Module):
-    """A small U-Net at half, quarter and eighth resolution, back to full resolution by pixel shuffle.
+    """A small U-Net at half, quarter and eighth resolution; its last layer sees the image itself again.
+
+    Back to full resolution by interpolation: sub-pixel convolution (pixel shuffle) gave a checkerboard that the
+    feature loss made use of, and agreement on held-out pairs stayed at chance (docs/adr/0011).
 
     Args:
         width: Channels at half resolution, a multiple of 8; twice and four times as many further down.
@@ -31,7 +34,8 @@ class UNet(nn.Module):
         self.to_eighth = _block(2 * width, 4 * width, stride=2)
         self.up_quarter = _block(6 * width, 2 * width)
         self.up_half = _block(3 * width, width)
-        self.out = nn.Conv2d(width, 12, 3, padding=1)
+        self.to_full = nn.Conv2d(width, 8, 3, padding=1)
+        self.out = nn.Conv2d(9, 3, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, 1, H, W)`` to ``(N, 3, H, W)``, for any H and W."""
@@ -42,7 +46,9 @@ class UNet(nn.Module):
         deep = self.to_eighth(quarter)
         up = self.up_quarter(torch.cat([_double(deep), quarter], dim=1))
         up = self.up_half(torch.cat([_double(up), half], dim=1))
-        return F.pixel_shuffle(self.out(up), 2)[:, :, :height, :width]
+        full = F.interpolate(self.to_full(up), scale_factor=2.0, mode="bilinear", align_corners=False)
+        out: Tensor = self.out(torch.cat([full, x], dim=1))
+        return out[:, :, :height, :width]
 
 
 def _block(cin: int, cout: int, stride: int = 1) -> nn.Sequential:
