@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SND_MOST = 2048
+"""Images that SND compares with each other: its memory grows with their square."""
+
 Score = Callable[[Tensor], float]
 
 
@@ -31,10 +34,11 @@ def soft_neighbourhood_density(logits: Tensor, temperature: float = 0.05) -> flo
     form dense neighbourhoods, the rows of s are spread over many images.
 
     Args:
-        logits: ``(N, K)``, at least two images.
+        logits: ``(N, K)``, at least two images; of many, every n-th is taken.
         temperature: Of the similarities; 0.05 in the paper.
     """
-    p = F.normalize(logits.double().softmax(1), dim=1)
+    every = -(-len(logits) // SND_MOST)
+    p = F.normalize(logits[::every].double().softmax(1), dim=1)
     similarity = p @ p.T / temperature
     similarity.fill_diagonal_(-torch.inf)
     return float(_entropy(similarity.softmax(1)).mean())
