@@ -86,9 +86,7 @@ def test_dp_within_the_limits_is_allowed_and_methods_without_pairs_need_none() -
     check(strict, experiment_with(method__name="shot"), 1)
 
 
-@given(
-    cap=st.floats(0.1, 20), delta=st.floats(1e-7, 1e-3), asked=st.floats(0.1, 20), asked_delta=st.floats(1e-7, 1e-3)
-)
+@given(cap=st.floats(0.1, 20), delta=st.floats(1e-7, 1e-3), asked=st.floats(0.1, 20), asked_delta=st.floats(1e-7, 1e-3))
 def test_a_run_can_only_tighten(cap: float, delta: float, asked: float, asked_delta: float) -> None:
     raw = {"privacy": PRIVACY | {"epsilon": asked, "delta": asked_delta}, "method__trust": "always"}
     policy, experiment = SitePolicy(privacy=PrivacyPolicy(epsilon=cap, delta=delta)), experiment_with(**raw)
