@@ -154,18 +154,25 @@ def calibrate(target: float, delta: float, sample_rate: float, steps: int) -> fl
 
     low, high = round(1000 * SMALLEST_SIGMA), round(1000 * LARGEST_SIGMA)
     if not enough(high):
-        raise PrivacyError(
-            f"epsilon {target:g} at delta {delta:g} over {steps} steps cannot be reached with sigma up to "
-            f"{LARGEST_SIGMA:g}",
-            where="privacy.epsilon",
-            remedy="allow a larger epsilon, or take fewer steps",
-        )
+        raise _out_of_reach(target, delta, steps)
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)
-    while pld_epsilon([Event(low / 1000, sample_rate, steps)], delta) > target:  # rounding up losses, tiny targets
-        low += max(1, low // 100)
+    # Losses are rounded up to the grid: for tiny targets PLD may ask for more noise than RDP.
+    while pld_epsilon([Event(low / 1000, sample_rate, steps)], delta) > target:
+        low += -(-low // 10)
+        if low > 1000 * LARGEST_SIGMA:
+            raise _out_of_reach(target, delta, steps)
     return low / 1000
+
+
+def _out_of_reach(target: float, delta: float, steps: int) -> PrivacyError:
+    return PrivacyError(
+        f"epsilon {target:g} at delta {delta:g} over {steps} steps cannot be reached with sigma up to "
+        f"{LARGEST_SIGMA:g}",
+        where="privacy.epsilon",
+        remedy="allow a larger epsilon, or take fewer steps",
+    )
 
 
 def _merged(events: Iterable[Event]) -> Sequence[Event]:

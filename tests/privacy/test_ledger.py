@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from socket_core.errors import PrivacyError
+from socket_core.privacy import chain
 from socket_core.privacy.accounting import Event, rdp_epsilon
 from socket_core.privacy.ledger import BudgetError, Ledger, Limits
 
@@ -80,6 +83,21 @@ def test_writers_at_the_same_time_do_not_pass_the_cap_together(path: Path) -> No
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(charge, range(6))) == 3
     assert len(Ledger(path).charges()) == 3
+
+
+def test_another_process_is_waited_for_and_then_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Ledger(path).account(RECORDS, "job", AMPLE)
+    monkeypatch.setattr(chain, "WAIT_SECONDS", 0.1)
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    command = [sys.executable, "-c", hold, str(path.with_suffix(".lock"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(PrivacyError, match="another process"):
+            account.charge(ROUND)
+        other.stdin.write(b"\n")
+    account.charge(ROUND)
 
 
 def test_a_crash_between_entry_and_head_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
