@@ -88,7 +88,7 @@ def test_writers_at_the_same_time_do_not_pass_the_cap_together(path: Path) -> No
 def test_another_process_is_waited_for_and_then_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     account = Ledger(path).account(RECORDS, "job", AMPLE)
     monkeypatch.setattr(chain, "WAIT_SECONDS", 0.1)
-    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print('held', flush=True); input()"
     command = [sys.executable, "-c", hold, str(path.with_suffix(".lock"))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdin is not None
