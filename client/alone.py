@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,9 @@ def adapt_alone(
         check_fits(release.info, experiment, where=str(folder))
     torch.set_num_threads(experiment.threads)
     network, source = combine(releases), combine(releases)
-    data = site.load(experiment).data
-    total = engine.adapt_alone(network, source, data, experiment, site.name, on_step=on_step)
+    holdings = site.load(experiment)
+    data, budget = holdings.data, site.budget(experiment, holdings, f"alone-{experiment.name}-{secrets.token_hex(4)}")
+    total = engine.adapt_alone(network, source, data, experiment, site.name, budget=budget, on_step=on_step)
     write_atomically(out, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
     classes = len(releases[0].info.classes)
     spread = spread_of(network, data.tr, Preprocessing.of(experiment.data), classes)

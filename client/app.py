@@ -24,12 +24,13 @@ from protos.wire_pb2 import (
     REASON_RELEASE,
     Reason,
 )
-from socket_core.errors import ConfigError, DataError, MethodError, PolicyError, ReleaseError, SocketError
+from socket_core.errors import ConfigError, DataError, MethodError, PolicyError, PrivacyError, ReleaseError, SocketError
 
 log = logging.getLogger("socket_fl.client")
 
 REASONS: tuple[tuple[type[SocketError], Reason], ...] = (
     (PolicyError, REASON_POLICY),
+    (PrivacyError, REASON_POLICY),
     (ConfigError, REASON_CONFIG),
     (DataError, REASON_DATA),
     (ReleaseError, REASON_RELEASE),

@@ -110,6 +110,47 @@ def adapt(
         print(f"warning: {facts['warning']}")
 
 
+@app.command()
+def policy(
+    site_file: SiteFile,
+    config: AnyConfig = None,
+    explain: Annotated[bool, typer.Option("--explain", help="In sentences, in place of keys.")] = False,
+) -> None:
+    """Show what runs may do at this site; with --config, whether that run would be allowed and what it would cost.
+
+    Example: socket-site policy site.yaml --config configs/demo.yaml --explain
+    """
+    import yaml
+
+    from client import explain as words
+    from client.site import open_deployed
+
+    site = open_deployed(site_file)
+    if not explain:
+        print(yaml.safe_dump(site.policy.model_dump(mode="json"), sort_keys=False), end="")
+    found = words.explain(site) if explain else []
+    if config is not None:
+        found += words.explain_run(site, load_experiment(config))
+    for sentence in found:
+        print(sentence)
+
+
+@app.command()
+def audit(site_file: SiteFile, as_json: Json = False) -> None:
+    """Show what was spent on the TI pairs, by run and in total, after checking the ledger's chain.
+
+    Ends with code 8 if the ledger is missing or altered, with 7 if more is spent than the policy's cap.
+
+    Example: socket-site audit site.yaml --json
+    """
+    from client import audit as auditing
+    from client.site import open_deployed
+
+    found = auditing.audit(open_deployed(site_file))
+    print(json.dumps(found) if as_json else "\n".join(auditing.lines(found)))
+    auditing.check_cap(found)
+
+
 def main() -> None:
     """Entry point."""
     run(app)

@@ -78,7 +78,8 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         names = job.request.experiment, site.name
         bridge = own_bridge(job.experiment, *names, site.store, lambda: holdings.data, job.network, source)
     labels = holdings.reporting.tr_labels if _is_oracle(job.experiment) and holdings.reporting is not None else None
-    adapt(job.network, source, holdings.data, job.experiment, job.segment(site.name), bridge=bridge, labels=labels)
+    budget, segment = site.budget(job.experiment, holdings, job.request.experiment), job.segment(site.name)
+    adapt(job.network, source, holdings.data, job.experiment, segment, bridge=bridge, labels=labels, budget=budget)
     learner = bridge if job.place.stage == "bridge" and bridge is not None else job.network
     learner.cpu()
     request = job.request

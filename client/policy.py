@@ -7,8 +7,22 @@ from typing import Literal
 from pydantic import Field
 
 from socket_core.config import BnPolicy, Experiment, MethodName, Section
+from socket_core.config_privacy import Scope
 from socket_core.errors import PolicyError
+from socket_core.methods import needs_pairs
+from socket_core.privacy.ledger import Limits
+from socket_core.privacy.plan import sigma_of
 from socket_core.stages import bridge_rounds, shares_bridge
+
+
+class PrivacyPolicy(Section):
+    """Limits on what runs may do with this site's TI pairs; epsilon is record-level, adding or removing one pair."""
+
+    require_dp: bool = Field(False, description="whether methods that use TI pairs are refused without DP")
+    epsilon: float = Field(3.0, gt=0, description="cap on these pairs over all jobs, ever")
+    delta: float = Field(1e-5, gt=0, le=1e-3, description="of that cap, and the largest that a run may ask for")
+    min_sigma: float = Field(0.5, ge=0.3, description="least noise multiplier")
+    scopes: tuple[Scope, ...] = ("bottleneck", "bn_affine", "last_stage", "all")
 
 
 class SitePolicy(Section):
@@ -28,12 +42,14 @@ class SitePolicy(Section):
     max_rounds: int = Field(1000, ge=1, description="of one job")
     max_steps: int = Field(100_000, ge=1, description="optimiser steps in one round")
     max_sources: int = Field(4, ge=1, description="releases adapted together; a step costs as much as all of them")
+    privacy: PrivacyPolicy = PrivacyPolicy()
 
 
 SIMULATION = SitePolicy(
     methods=("unadapted", "adabn", "shot", "socket", "tgkt", "oracle"),
     bn_policies=("local", "source", "pooled"),
     validation_scores=True,
+    privacy=PrivacyPolicy(epsilon=1e6, delta=1e-3, min_sigma=0.3),
 )
 """The policy of simulated sites, whose images are nobody's secret."""
 
@@ -58,6 +74,32 @@ def check(policy: SitePolicy, experiment: Experiment, rounds: int) -> None:
     steps = federation.steps * (1 + (0 if shares_bridge(experiment) else bridge_rounds(experiment)))
     if steps > policy.max_steps:
         raise _refused(f"{steps} steps a round, at most {policy.max_steps}", "max_steps")
+    _check_privacy(policy.privacy, experiment)
+
+
+def _check_privacy(policy: PrivacyPolicy, experiment: Experiment) -> None:
+    if not needs_pairs(experiment.method):
+        return
+    asked = experiment.privacy
+    if asked is None:
+        if policy.require_dp:
+            raise _refused("TI pairs without DP, which is required", "privacy.require_dp")
+        return
+    if asked.delta > policy.delta:
+        raise _refused(f"delta {asked.delta:g}, at most {policy.delta:g}", "privacy.delta")
+    if asked.epsilon is not None and asked.epsilon > policy.epsilon:
+        raise _refused(f"epsilon {asked.epsilon:g} for one job, at most {policy.epsilon:g}", "privacy.epsilon")
+    if asked.scope not in policy.scopes:
+        raise _refused(f"scope {asked.scope!r}, allowed: {', '.join(policy.scopes)}", "privacy.scopes")
+    if (sigma := sigma_of(experiment)) < policy.min_sigma:
+        raise _refused(f"sigma {sigma:g}, at least {policy.min_sigma:g}", "privacy.min_sigma")
+
+
+def limits(policy: SitePolicy, experiment: Experiment) -> Limits:
+    """What a run may spend: the site's cap over all jobs, and the run's own for this one. Both hold."""
+    asked, cap = experiment.privacy, policy.privacy
+    own = (asked.epsilon, asked.delta) if asked is not None else (None, cap.delta)
+    return Limits(cap.epsilon, cap.delta, *own)
 
 
 def check_sources(policy: SitePolicy, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from flwr.app import Context
 from pydantic import Field, ValidationError
 
 from client.egress import Gate
-from client.policy import SIMULATION, SitePolicy
+from client.policy import SIMULATION, SitePolicy, limits
 from client.store import SiteStore
 from socket_core.config import NAME, DataConfig, Experiment, Section
 from socket_core.data.catalogue import load_task, site_name, split_task
@@ -20,6 +21,9 @@ from socket_core.data.decode import Stored, check_pair_sizes, decode_many, full_
 from socket_core.data.types import Images, Index, Labelled, Modality, Pairs, SiteData
 from socket_core.errors import ConfigError, DataError
 from socket_core.keys import load_public_key
+from socket_core.methods import needs_pairs
+from socket_core.privacy.ledger import Account, Ledger
+from socket_core.privacy.records import record_digests
 from socket_core.run_config import RunConfig
 from socket_core.yaml_files import explain, read_mapping
 
@@ -39,10 +43,18 @@ class Holdings:
     Attributes:
         data: Unlabelled TR images and TI pairs: all that adaptation sees.
         reporting: Labels, in simulation.
+        pair_files: RGB and target file of each TI pair, where there are files.
     """
 
     data: SiteData
     reporting: Reporting | None = None
+    pair_files: tuple[tuple[Path, Path], ...] | None = None
+
+    def pair_digests(self) -> list[bytes]:
+        """What the ledger knows each TI pair by: of the files where there are any, whatever size a run asks for."""
+        if self.pair_files is None:
+            return record_digests(self.data.ti)
+        return [hashlib.sha256(rgb.read_bytes() + b"\0" + own.read_bytes()).digest() for rgb, own in self.pair_files]
 
     @property
     def transductive(self) -> Labelled | None:
@@ -79,6 +91,21 @@ class Site:
     def pinned_keys(self) -> tuple[Ed25519PublicKey, ...]:
         """A release counts if one of these signed it."""
         return (self.owner_key, *self.further_owner_keys)
+
+    @property
+    def ledger_file(self) -> Path:
+        """Where what was spent on its TI pairs is written down."""
+        return self.store.home / "ledger.sqlite"
+
+    def budget(self, experiment: Experiment, holdings: Holdings, job: str) -> Account | None:
+        """What a job may spend on the TI pairs; None if it asks for no DP or does not look at them.
+
+        Raises:
+            PrivacyError: If the ledger was there and is missing, altered or damaged.
+        """
+        if experiment.privacy is None or not needs_pairs(experiment.method):
+            return None
+        return Ledger(self.ledger_file).account(holdings.pair_digests(), job, limits(self.policy, experiment))
 
     @property
     def gate(self) -> Gate:
@@ -210,9 +237,11 @@ def load_site_file_images(file: SiteFile, experiment: Experiment) -> Holdings:
     cache, size = file.home / "cache", experiment.data.size
     tr = _images(_files(file.tr, "tr"), file, size, cache)
     rgb_files, target_files = _paired(file)
-    check_pair_sizes(list(zip(rgb_files, target_files, strict=True)))
+    files = list(zip(rgb_files, target_files, strict=True))
+    check_pair_sizes(files)
     rgb = Images(decode_many(rgb_files, "rgb", size, cache=cache), 255.0)
-    return Holdings(SiteData(tr, Pairs(rgb, _images(target_files, file, size, cache))))
+    data = SiteData(tr, Pairs(rgb, _images(target_files, file, size, cache)))
+    return Holdings(data, pair_files=tuple(files))
 
 
 def read_site_file(path: Path) -> SiteFile:

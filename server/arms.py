@@ -23,6 +23,7 @@ from socket_core.data.types import Labelled
 from socket_core.engine import adapt_alone
 from socket_core.evaluation import Confusion, evaluate
 from socket_core.methods import METHODS
+from socket_core.privacy.simulated import simulated_budget
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ def run_arm(arm: Arm, on_round: Callable[[int, int], None] | None = None) -> Arm
         if on_round is not None:
             on_round(done, rounds)
 
-    total = adapt_alone(network, source, share.data, experiment, name, labels=labels, on_round=round_over)
+    with simulated_budget(share.data.ti, experiment) as budget:
+        total = adapt_alone(
+            network, source, share.data, experiment, name, labels=labels, budget=budget, on_round=round_over
+        )
     transductive = evaluate(network, _labelled(share), prep, classes)
     return ArmResult(held_out, transductive, total.steps, total.visits, time.monotonic() - started, total.kept)
 

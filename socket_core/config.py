@@ -20,6 +20,7 @@ from socket_core.config_method import (
     TranslatorWeights,
     Weights,
 )
+from socket_core.config_privacy import PrivacyConfig, not_private
 from socket_core.config_section import NAME, Section
 from socket_core.errors import ConfigError
 from socket_core.extends import absolute, holder, merge, read_layers
@@ -38,6 +39,7 @@ __all__ = [
     "MethodConfig",
     "MethodName",
     "NetworkConfig",
+    "PrivacyConfig",
     "ScenesCounts",
     "Section",
     "SourceConfig",
@@ -123,6 +125,13 @@ class Experiment(Section):
     source: SourceConfig = SourceConfig()
     method: MethodConfig = MethodConfig()
     federation: FederationConfig = FederationConfig()
+    privacy: PrivacyConfig | None = Field(None, description="DP on the TI pairs; none: they train without")
+
+    @model_validator(mode="after")
+    def _pairs_are_private(self) -> Experiment:
+        if self.privacy is not None and (what := not_private(self.method)):
+            raise ValueError(f"privacy is asked for, but {what}")
+        return self
 
     @model_validator(mode="after")
     def _translator_leaves_rounds(self) -> Experiment:
@@ -171,8 +180,8 @@ class Experiment(Section):
         How long to wait, for how many, where to compute and when to evaluate may change between a run and
         its resumption.
         """
-        # Left out where there is none: an experiment of one source is what it was before there could be more.
-        unused = {} if self.further_sources else {"further_sources": True}
+        # Left out where there is none: an experiment without them is what it was before there could be any.
+        unused = {key: True for key in ("further_sources", "privacy") if not getattr(self, key)}
         return hashlib.sha256(self.model_dump_json(exclude=OPERATIONAL | unused).encode()).hexdigest()
 
     def source_digest(self) -> str:

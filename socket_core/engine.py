@@ -22,10 +22,12 @@ from socket_core.errors import MethodError
 from socket_core.evaluation import device_of, predict_logits
 from socket_core.exchange import parameters_of, travelling_specs
 from socket_core.methods import METHODS, Method, build_method
-from socket_core.methods.base import TrBatch
+from socket_core.methods.base import TiBatch, TrBatch
 from socket_core.methods.oracle import Oracle
 from socket_core.models import Model
 from socket_core.optimiser import lr_factor
+from socket_core.privacy.dp_step import DpStep, prepare
+from socket_core.privacy.ledger import Budget
 from socket_core.seeds import derive_seed
 from socket_core.stages import Stage, bridge_rounds, rounds_of
 from socket_core.ti_pairs import TiPairs
@@ -95,6 +97,7 @@ def adapt(
     *,
     bridge: Bridge | None = None,
     labels: Index | None = None,
+    budget: Budget | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> AdaptReport:
     """Adapts ``network`` in place, or in stage ``bridge`` trains ``bridge``.
@@ -107,11 +110,13 @@ def adapt(
         segment: Site, round and length.
         bridge: The translator, for methods with one; see :func:`make_bridge`.
         labels: True TR labels, ``(N,)``; refused by every method but ``oracle``.
+        budget: What is charged before TI pairs are touched; needed if the experiment asks for DP on them.
         on_step: Called with (steps done, steps of the segment).
 
     Raises:
         MethodError: If method, data and labels do not fit (nothing has been changed then), or if losses or
             weights are no longer finite (``network`` is spoilt then).
+        PrivacyError: If DP is asked for and cannot be had, or the budget is used up; nothing has been changed then.
     """
     method = build_method(experiment.method, experiment.federation.bn_policy, bridge=segment.stage == "bridge")
     _check_data(method, data, labels)
@@ -123,17 +128,20 @@ def adapt(
         method.labels = torch.as_tensor(labels, device=device)
     method.check()
 
+    pairs, private = method.needs_pairs(method.cfg), None
+    if pairs and experiment.privacy is not None:
+        pairs, private = False, prepare(method, data.ti, experiment, segment.steps, budget, device)
     tr = Loader(data.tr, Preprocessing.of(experiment.data), device)
     if segment.fresh:
         method.start(tr)
     if not method.trains:
         return AdaptReport()
-    ti = TiPairs(data.ti, method, experiment, segment.site, device) if method.needs_pairs(method.cfg) else None
+    ti = TiPairs(data.ti, method, experiment, segment.site, device) if pairs else None
     method.probe = ti.probe if ti is not None else None
     method.begin(tr)
     if segment.federated and segment.stage == "adapt" and drift.asked_for(experiment.federation):
         method.anchor = _anchor(network, experiment, tr)
-    return _train(method, tr, ti, experiment, segment, on_step)
+    return _train(method, tr, private or ti, experiment, segment, on_step)
 
 
 def make_bridge(experiment: Experiment, source: Model) -> Bridge | None:
@@ -163,6 +171,7 @@ def adapt_alone(
     site: str,
     *,
     labels: Index | None = None,
+    budget: Budget | None = None,
     on_round: Callable[[int, int], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> AdaptReport:
@@ -183,7 +192,9 @@ def adapt_alone(
             segment = Segment(site, round_, steps, bridging, fresh=False, stage="bridge")
         else:
             segment = Segment(site, round_ - bridging, steps, rounds - bridging, fresh=round_ == bridging + 1)
-        report = adapt(network, source, data, experiment, segment, bridge=bridge, labels=labels, on_step=step_over)
+        report = adapt(
+            network, source, data, experiment, segment, bridge=bridge, labels=labels, budget=budget, on_step=step_over
+        )
         total = AdaptReport(total.steps + report.steps, total.visits + report.visits, report.losses, kept=round_)
         if segment.stage == "adapt":
             best.look(round_)
@@ -249,10 +260,17 @@ def _check_data(method: Method, data: SiteData, labels: Index | None) -> None:
         )
 
 
+def _visits(ti: TiPairs | DpStep | None, pairs: TiBatch | None) -> int:
+    """TI pairs of a step; under DP the expected number, since the true one is private."""
+    if isinstance(ti, DpStep):
+        return ti.expected_batch
+    return len(pairs.x) if pairs is not None else 0
+
+
 def _train(
     method: Method,
     tr: Loader,
-    ti: TiPairs | None,
+    ti: TiPairs | DpStep | None,
     experiment: Experiment,
     segment: Segment,
     on_step: Callable[[int, int], None] | None,
@@ -261,7 +279,7 @@ def _train(
     # Stage 2 draws as the one stage of other methods does.
     stage = () if segment.stage == "adapt" else (segment.stage,)
     rng = np.random.default_rng(derive_seed(experiment.seed, segment.site, segment.round, *stage, "draws"))
-    if ti is not None:
+    if isinstance(ti, TiPairs):
         ti.shuffle(derive_seed(experiment.seed, segment.site, segment.round, *stage, "ti order"))
     batch = min(cfg.batch, len(tr))
     refresh_every = cfg.refresh_every or -(-len(tr) // batch)
@@ -274,15 +292,19 @@ def _train(
             method.refresh(tr)
         index = tr_stream.take(batch)
         x = tr.batch(index, tr.draw(rng, batch))
-        pairs = ti.take(cfg.batch) if ti is not None else None
+        pairs = ti.take(cfg.batch) if isinstance(ti, TiPairs) else None
+        factor = lr_factor(first + step, segment.rounds * segment.steps)
         optimiser.zero_grad()
         terms = method.step(TrBatch(x, torch.as_tensor(index, device=tr.device)), pairs)
-        torch.stack(list(terms.values())).sum().backward()
-        optimiser.step(lr_factor(first + step, segment.rounds * segment.steps))
+        if terms:  # under DP the TI term has a step of its own, and may be the only one
+            torch.stack(list(terms.values())).sum().backward()
+            optimiser.step(factor)
+        if isinstance(ti, DpStep):
+            ti.step(factor)
         for name, value in terms.items():
             sums[name] += value.detach()
         report.steps += 1
-        report.visits += batch + (len(pairs.x) if pairs is not None else 0)
+        report.visits += batch + _visits(ti, pairs)
         if on_step is not None:
             on_step(step + 1, segment.steps)
     report.losses = {name: float(total) / report.steps for name, total in sums.items()}

@@ -70,3 +70,10 @@ class PolicyError(SocketError):
 
     exit_code = 7
     code = "policy"
+
+
+class PrivacyError(SocketError):
+    """Differential privacy was asked for and cannot be had: nothing is trained without it then."""
+
+    exit_code = 8
+    code = "privacy"

@@ -76,6 +76,7 @@ class Method:
     translates: ClassVar[bool] = False
     wants_rgb: ClassVar[bool] = False
     several_sources: ClassVar[bool] = False
+    private_pairs: ClassVar[bool] = False
 
     def __init__(self, cfg: MethodConfig, bn_policy: BnPolicy) -> None:
         self.cfg, self.bn_policy = cfg, bn_policy
@@ -176,6 +177,15 @@ class Method:
     def step(self, tr: TrBatch, ti: TiBatch | None) -> Terms:
         """The weighted loss terms of one step."""
         raise MethodError("this method does not train", where=self.name, remedy="do not call step()")
+
+    def pair_loss(self, source_features: Tensor, features: Tensor) -> Tensor:
+        """The weighted loss of a single TI pair, for DP; methods with ``private_pairs`` have one.
+
+        Args:
+            source_features: The source's features of the views of one RGB half ``(V, D)``.
+            features: The target's of the same views of its pair ``(V, D)``.
+        """
+        raise MethodError("this method has no loss of a single pair", where=self.name, remedy="leave privacy out")
 
     def tr_mode(self) -> BnMode:
         """BatchNorm in TR steps: by the batch and tracked, unless the job keeps the source's statistics."""

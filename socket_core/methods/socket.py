@@ -35,6 +35,7 @@ class Socket(Shot):
 
     name = "socket"
     several_sources = True
+    private_pairs = True
     recipe = "socket"
 
     @classmethod
@@ -77,6 +78,10 @@ class Socket(Shot):
                 features = self.target.features(ti.x)
             terms["ti"] = weights.ti * self._feature_distance(ti.source_features, features)
         return terms
+
+    def pair_loss(self, source_features: Tensor, features: Tensor) -> Tensor:
+        """L_TI of one pair, averaged over its views."""
+        return self.weights.ti * self._feature_distance(source_features, features)
 
     def _moment_distance(self, recorded: Sequence[InputMoments]) -> Tensor:
         """L_d of each member against its own source, averaged."""

@@ -27,6 +27,7 @@ class Tgkt(Socket):
     name = "tgkt"
     translates = True
     several_sources = True
+    private_pairs = True
 
     @classmethod
     def needs_pairs(cls, cfg: MethodConfig) -> bool:

@@ -41,6 +41,7 @@ from socket_core.errors import (
     FederationError,
     MethodError,
     PolicyError,
+    PrivacyError,
     ReleaseError,
     SocketError,
 )
@@ -51,6 +52,7 @@ SECRET = "/home/anna/depth/kitchen-0001.png"
 HANDLERS = {ENROL: "enrol", RELEASE: "receive_release", TRAIN: "train_round", EVALUATE: "evaluate_round"}
 FAILURES: list[tuple[Exception, Reason]] = [
     (PolicyError(SECRET, where=SECRET, remedy=SECRET), REASON_POLICY),
+    (PrivacyError(SECRET, where=SECRET, remedy=SECRET), REASON_POLICY),
     (ConfigError(SECRET, where=SECRET, remedy=SECRET), REASON_CONFIG),
     (DataError(SECRET, where=SECRET, remedy=SECRET), REASON_DATA),
     (ReleaseError(SECRET, where=SECRET, remedy=SECRET), REASON_RELEASE),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from client.policy import SIMULATION, SitePolicy, check
+from client.policy import SIMULATION, PrivacyPolicy, SitePolicy, check, limits
 from socket_core.errors import PolicyError
 from tests.server.builders import experiment_with
 
@@ -74,3 +77,42 @@ def test_simulated_sites_allow_everything(method: str, bn_policy: str) -> None:
 def test_a_wrong_policy_is_refused_as_a_whole(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SitePolicy(**wrong)
+
+
+PRIVACY = {"epsilon": 2.0, "sample_rate": 0.1, "expected_batch": 8}
+WITH_DP: dict[str, Any] = {"method__name": "socket", "method__trust": "always", "privacy": PRIVACY}
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "key"),
+    [
+        ({"require_dp": True}, {"method__name": "socket"}, "require_dp"),
+        ({"epsilon": 1.9}, WITH_DP, "epsilon"),
+        ({"delta": 1e-6}, WITH_DP, "delta"),
+        ({"scopes": ("bn_affine",)}, WITH_DP, "scopes"),
+        ({"min_sigma": 20.0}, WITH_DP, "min_sigma"),
+        ({}, WITH_DP | {"privacy": {"sigma": 0.4, "sample_rate": 0.1, "expected_batch": 8}}, "min_sigma"),
+    ],
+)
+def test_each_privacy_key_refuses_and_is_named(policy: dict[str, Any], changes: dict[str, Any], key: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        check(SitePolicy(privacy=PrivacyPolicy(**policy)), experiment_with(**copy.deepcopy(changes)), 1)
+    assert caught.value.where == f"policy.privacy.{key}"
+
+
+def test_dp_within_the_limits_is_allowed_and_methods_without_pairs_need_none() -> None:
+    strict = SitePolicy(privacy=PrivacyPolicy(require_dp=True, epsilon=2.0, scopes=("bottleneck",)))
+    check(strict, experiment_with(**copy.deepcopy(WITH_DP)), 1)
+    check(strict, experiment_with(method__name="shot"), 1)
+
+
+@given(cap=st.floats(0.1, 20), delta=st.floats(1e-7, 1e-3), asked=st.floats(0.1, 20), asked_delta=st.floats(1e-7, 1e-3))
+def test_a_run_can_only_tighten(cap: float, delta: float, asked: float, asked_delta: float) -> None:
+    raw = {"privacy": PRIVACY | {"epsilon": asked, "delta": asked_delta}, "method__trust": "always"}
+    policy, experiment = SitePolicy(privacy=PrivacyPolicy(epsilon=cap, delta=delta)), experiment_with(**raw)
+    found = limits(policy, experiment)
+    assert (found.epsilon, found.delta) == (cap, delta)
+    assert (found.job_epsilon, found.job_delta) == (asked, asked_delta)
+    if asked > cap or asked_delta > delta:
+        with pytest.raises(PolicyError):
+            check(policy, experiment, 1)

@@ -1,0 +1,56 @@
+"""The ``privacy`` section of an experiment: differential privacy of the TI pairs (docs/privacy.md)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from socket_core.config_method import MethodConfig
+from socket_core.config_section import Section
+
+Scope = Literal["bottleneck", "bn_affine", "last_stage", "all"]
+
+
+class PrivacyConfig(Section):
+    """DP on the TI pairs. All numbers are constants of the run: none may be worked out from how many pairs a site has.
+
+    Either ``epsilon`` is given, and the noise is found for the whole job, or ``sigma`` is.
+    """
+
+    epsilon: float | None = Field(None, gt=0, description="of the whole job at each site, record-level on TI pairs")
+    sigma: float | None = Field(None, ge=0.3, le=1000, description="noise over clip norm, in place of epsilon")
+    delta: float = Field(1e-5, gt=0, le=1e-3, description="well below one over the number of pairs")
+    sample_rate: float = Field(gt=0, le=1, description="probability of each pair to be in a step")
+    expected_batch: int = Field(ge=1, le=1_000_000, description="what the noisy sum is divided by")
+    clip: float = Field(1.0, gt=0, description="largest norm of one pair's gradient")
+    scope: Scope = Field("bottleneck", description="which parameters TI steps train")
+    lr: float | None = Field(None, gt=0, description="of TI steps; default: method.lr")
+    chunk: int = Field(32, ge=1, le=4096, description="pairs whose gradients are in memory at once")
+    spare_rounds: int = Field(0, ge=0, le=1000, description="rounds that may be done again after a crash")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> PrivacyConfig:
+        if (self.epsilon is None) == (self.sigma is None):
+            raise ValueError("give either epsilon or sigma, and not both")
+        return self
+
+
+def uses_pairs(method: MethodConfig) -> bool:
+    """Whether a job with this ``method`` section looks at TI pairs."""
+    if method.name == "tgkt":
+        return method.transfer.ti > 0 or method.translator.kind != "replicate"
+    return method.name == "socket" and method.weights.ti > 0
+
+
+def not_private(method: MethodConfig) -> str:
+    """Which use of TI pairs no DP step accounts for, and the remedy; empty if there is none."""
+    if not uses_pairs(method):
+        return ""
+    if method.name == "tgkt" and method.translator.kind != "replicate":
+        return "TGMB trains its translator on TI pairs without DP: set method.translator.kind to replicate"
+    if method.ti_loss != "per_sample":
+        return f"method.ti_loss {method.ti_loss} couples the pairs of a batch: set it to per_sample"
+    if method.trust == "agreement":
+        return "method.trust agreement looks at TI pairs and is not accounted: set it to always"
+    return ""

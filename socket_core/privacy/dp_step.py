@@ -1,0 +1,210 @@
+"""The DP step on TI pairs: per-record gradients, clipped, summed, noised (Abadi et al., CCS 2016).
+
+``update = (sum_i g_i min(1, C / ||g_i||) + N(0, (sigma C)^2)) / L`` over the records that a Poisson draw picked, each
+with probability ``sample_rate``. C, sigma, the sample rate and L are constants of the run. An empty draw is a step
+like any other: noise alone. Guarantee: adding or removing one pair.
+
+Each record's gradient is that of a function of this record alone: ``vmap`` over ``grad`` of the loss of one record.
+BatchNorm normalises by running statistics, which come from task-relevant images only. There are no hooks, so no
+gradient of a TR step can reach the sum and none of a pair can stay behind (docs/adr/0013). Noise and draws come from
+a generator that the operating system seeds; it is neither logged nor saved, and the run's seed does not enter.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from socket_core.batchnorm import bn_mode
+from socket_core.config import Experiment
+from socket_core.config_privacy import not_private
+from socket_core.data.types import Index, Pairs
+from socket_core.errors import PrivacyError
+from socket_core.methods.base import Method
+from socket_core.models import Model
+from socket_core.optimiser import NesterovSgd
+from socket_core.privacy.ledger import Budget
+from socket_core.privacy.plan import event_of, privacy_of
+from socket_core.privacy.records import Records
+from socket_core.privacy.scope import scope_parameters
+
+log = logging.getLogger("socket_fl.privacy")
+
+DROWNED = 0.1
+"""Below this ratio of the largest possible signal to the noise of a step, a warning is due."""
+
+
+def prepare(
+    method: Method, pairs: Pairs, experiment: Experiment, steps: int, budget: Budget | None, device: torch.device
+) -> DpStep:
+    """Refuses what is not accounted, charges all steps, and only then looks at the pairs.
+
+    Args:
+        method: Configured and checked.
+        pairs: The site's pairs.
+        experiment: With a ``privacy`` section.
+        steps: Steps of this round; all are charged now.
+        budget: The site's ledger, for this job.
+        device: Where the network is.
+
+    Raises:
+        PrivacyError: If a use of TI pairs would not be accounted, there is no ledger, or the budget is used up.
+            No pair has been looked at then.
+    """
+    cfg = privacy_of(experiment)
+    # Of this very class: a subclass with other terms on pairs has to say anew that each is of one record.
+    if not vars(type(method)).get("private_pairs", False):
+        raise PrivacyError(
+            f"method {method.name} has no DP step for its terms on TI pairs",
+            where="privacy",
+            remedy="use socket, or tgkt with method.translator.kind: replicate",
+        )
+    if what := not_private(experiment.method):
+        raise PrivacyError(f"DP is asked for, but {what}", where="privacy", remedy="see docs/privacy.md")
+    if budget is None:
+        raise PrivacyError(
+            "DP is asked for, and there is no ledger to charge",
+            where="privacy",
+            remedy="pass the site's ledger, or leave the privacy section out",
+        )
+    event, parameters = event_of(experiment, steps), scope_parameters(method.target, cfg.scope)
+    ratio = cfg.expected_batch / (event.sigma * math.sqrt(sum(p.numel() for p in parameters.values())))
+    say = log.warning if ratio < DROWNED else log.info
+    say("TI steps under DP: sigma %.3f; signal at most %.2g of the noise, scope %s", event.sigma, ratio, cfg.scope)
+    budget.charge(event, clip=cfg.clip, scope=cfg.scope)
+    return DpStep(method, Records(pairs, method.source, experiment, device), experiment, steps)
+
+
+class DpStep:
+    """The TI steps of one round, all of which have been charged; :func:`prepare` makes it.
+
+    Args:
+        method: Whose ``pair_loss`` is minimised, at its target network.
+        records: The pairs.
+        experiment: With a ``privacy`` section.
+        charged: Steps that may be taken.
+    """
+
+    def __init__(self, method: Method, records: Records, experiment: Experiment, charged: int) -> None:
+        self._method, self._records, self._left = method, records, charged
+        self._cfg, self._sigma = privacy_of(experiment), event_of(experiment, 1).sigma
+        self._scope = scope_parameters(method.target, self._cfg.scope)
+        method_cfg = experiment.method
+        # Momentum and weight decay belong to the TR steps alone.
+        self._optimiser = NesterovSgd(
+            method.target,
+            lr=self._cfg.lr or method_cfg.lr,
+            backbone_lr_scale=method_cfg.backbone_lr_scale,
+            momentum=0.0,
+            weight_decay=0.0,
+        )
+        self._rng = fresh_generator()
+
+    @property
+    def expected_batch(self) -> int:
+        """What reports count a step as: the true number is private."""
+        return self._cfg.expected_batch
+
+    def step(self, factor: float) -> None:
+        """One noised update of the scope, at ``factor`` times the rate of TI steps.
+
+        Raises:
+            PrivacyError: If more steps are asked for than were charged, a layer is in training mode, or a buffer
+                has changed.
+        """
+        if self._left < 1:
+            raise PrivacyError("a step that was not charged", where="privacy", remedy="this is a fault: report it")
+        self._left -= 1
+        target, cfg = self._method.target, self._cfg
+        buffers = {name: buffer.clone() for name, buffer in target.named_buffers()}
+        index = np.flatnonzero(self._rng.random(self._records.count) < cfg.sample_rate).astype(np.int64)
+        with bn_mode(target, "frozen"):
+            check_mode(target)
+            total = self.clipped_sum(index)
+        self._optimiser.zero_grad()
+        for name, parameter in self._scope.items():
+            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape, dtype=np.float32)).to(parameter)
+            parameter.grad = (total[name] + self._sigma * cfg.clip * noise) / cfg.expected_batch
+        self._optimiser.step(factor)
+        self._optimiser.zero_grad()
+        for name, buffer in target.named_buffers():
+            if not torch.equal(buffer, buffers[name]):
+                raise PrivacyError(
+                    f"TI pairs have changed the buffer {name}", where="privacy", remedy="this is a fault: report it"
+                )
+
+    @torch.no_grad()
+    def clipped_sum(self, index: Index) -> dict[str, Tensor]:
+        """Sum over the records at ``index`` of their gradients, each of norm at most ``clip``; zeros for none."""
+        total = {name: torch.zeros_like(p) for name, p in self._scope.items()}
+        for start in range(0, len(index), self._cfg.chunk):
+            gradients = self.gradients(index[start : start + self._cfg.chunk])
+            squares = torch.stack([g.flatten(1).square().sum(1) for g in gradients.values()]).sum(0)
+            factor = (self._cfg.clip / squares.sqrt()).clamp(max=1.0)
+            # A record whose gradient is not finite contributes nothing: no factor would bound it.
+            usable = squares.isfinite()
+            for name, g in gradients.items():
+                shape = (-1,) + (1,) * (g.dim() - 1)
+                scaled = torch.where(usable.view(shape), g * factor.view(shape), torch.zeros_like(g))
+                total[name] += scaled.sum(0)
+        return total
+
+    @torch.no_grad()  # of the outer graph: the inner one is vmap's own
+    def gradients(self, index: Index) -> dict[str, Tensor]:
+        """The gradient of each record's loss, ``(B, *shape)`` by name of parameter."""
+        module = _Features(self._method.target)
+        values = {f"model.{name}": p.detach() for name, p in self._scope.items()}
+
+        def loss(trained: dict[str, Tensor], x: Tensor, source_features: Tensor) -> Tensor:
+            return self._method.pair_loss(source_features, torch.func.functional_call(module, trained, (x,)))
+
+        x, features = self._records.batch(index)
+        with warnings.catch_warnings():
+            # Global average pooling of channels-last images has one trivial operation that vmap loops over.
+            warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
+            found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(values, x, features)
+        return {name: found[f"model.{name}"] for name in self._scope}
+
+
+class _Features(nn.Module):
+    """A network's features as a module of their own, which is what ``functional_call`` wants."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, D)``."""
+        return self.model.features(x)
+
+
+def fresh_generator() -> np.random.Generator:
+    """A generator with 256 bits from the operating system.
+
+    PyTorch's CPU generator is no choice: of a seed it uses 32 bits, which can be tried out.
+    """
+    return np.random.Generator(np.random.PCG64DXSM(secrets.randbits(256)))
+
+
+def check_mode(network: nn.Module) -> None:
+    """Refuses layers that would mix images or remember them.
+
+    Raises:
+        PrivacyError: Naming the layer.
+    """
+    for name, layer in network.named_modules():
+        if layer.training and (isinstance(layer, _BatchNorm) or not list(layer.children())):
+            raise PrivacyError(
+                f"layer {name} is in training mode", where="privacy", remedy="this is a fault: report it"
+            )
+        if isinstance(layer, _BatchNorm) and (layer.running_mean is None or layer.running_var is None):
+            raise PrivacyError(
+                f"BatchNorm {name} has no running statistics", where="privacy", remedy="use a network that keeps them"
+            )
