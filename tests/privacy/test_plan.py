@@ -35,8 +35,11 @@ def _raw(of: Any) -> dict[str, Any]:
 
 def test_a_translator_that_stays_as_it_is_takes_no_round_away() -> None:
     raw = _raw(job())
-    tgkt = experiment(method__name="tgkt", method__trust="always", method__translator__kind="replicate", privacy=raw)
-    assert planned_steps(tgkt) == 3
+    length = {"federation__rounds": 2, "federation__steps": 3}
+    tgkt = experiment(
+        method__name="tgkt", method__trust="always", method__translator__kind="replicate", privacy=raw, **length
+    )
+    assert planned_steps(tgkt) == 6
 
 
 def test_without_the_section_there_is_no_plan() -> None:
