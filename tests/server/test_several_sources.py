@@ -29,7 +29,7 @@ __all__ = ["two_sources"]
 
 @pytest.mark.parametrize("policy", ["local", "source", "pooled"])
 def test_two_rounds_with_two_sources(two_sources: World, tmp_path: Path, policy: str) -> None:
-    bench = SeveralBench(two_sources, tmp_path, federation__bn_policy=policy)
+    bench = SeveralBench(two_sources, tmp_path, federation__bn_policy=policy, method__trust="always")
     grid = RecordingGrid(app, bench.contexts())
     state = bench.run(grid)
     records = bench.records()
