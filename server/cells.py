@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from server.app import job_name
-from server.arms import ArmResult
+from server.arms import ArmResult, with_steps
 from server.choice import best_round
 from server.journal import Journal
 from server.results import Mode, Row, row_from
@@ -29,6 +29,8 @@ from socket_core.errors import FederationError
 from socket_core.evaluation import Confusion, scores
 from socket_core.files import write_atomically
 from socket_core.methods import METHODS, needs_pairs
+from socket_core.privacy.accounting import ADJACENCY, UNIT, epsilon
+from socket_core.privacy.plan import event_of
 from socket_core.stages import bridge_rounds, rounds_of, shares_bridge
 from socket_core.ti_pairs import probe_size
 
@@ -170,6 +172,7 @@ def _row(
     by_model = [scores(c) for c in held_out]
     accuracies = [s.accuracy for s in by_model]
     summed = np.sum(held_out, axis=0)
+    spent, unit = _epsilon(cell)
     return Row(
         method=cell.experiment.method.name,
         mode=cell.mode,
@@ -188,5 +191,19 @@ def _row(
         rounds=rounds_of(cell.experiment) if cell.mode != "unadapted" else 0,
         oracle=METHODS[cell.experiment.method.name].oracle,
         validator=cell.experiment.method.validator,
+        epsilon=spent,
+        epsilon_unit=unit,
         **rest,
     )
+
+
+def _epsilon(cell: Cell) -> tuple[float | None, str]:
+    """What the steps of the whole job cost a pair at one place, and its unit; None and "none" without DP."""
+    asked = cell.experiment.privacy
+    if asked is None or not needs_pairs(cell.experiment.method):
+        return None, "none"
+    whole = cell.mode == "centralised"
+    experiment = with_steps(cell.experiment, cell.experiment.federation.sites) if whole else cell.experiment
+    steps = (rounds_of(experiment) - bridge_rounds(experiment)) * experiment.federation.steps
+    found = epsilon([event_of(experiment, steps)], asked.delta)
+    return found.claim, f"{UNIT}; {ADJACENCY}; delta {asked.delta:g}"

@@ -38,6 +38,7 @@ def publish(
     write_results(plan.home / "results.json", rows, experiment=experiment, facts=facts)
     title = f"RGB to {plan.experiment.data.modality}: {plan.experiment.name}"
     notes = [*report.gap_closed(rows), *report.steps_up(rows), *_bytes(rows), *report.collapses(rows)]
+    notes += report.privacy(rows)
     text = f"# {title}\n\n`{command}`\n\n{report.markdown(rows)}\n" + "".join(f"- {note}\n" for note in notes)
     write_atomically(plan.home / "report.md", text.encode())
     draw(plan.home / "curves.png", rows, task, plan.experiment.data.modality)
@@ -48,7 +49,6 @@ def publish(
     console.print(table)
     for note in notes:
         console.print(f"  {note}", markup=False, highlight=False)
-    console.print("  No differential privacy was asked for: epsilon is unbounded.", highlight=False)
     for name in ("results.json", "report.md", "curves.png"):
         console.print(f"  {plan.home / name}", markup=False, highlight=False, soft_wrap=True)
     display.say(f"took {elapsed(started)}")

@@ -128,3 +128,16 @@ def collapses(rows: Sequence[Row]) -> list[str]:
             f"{r.classes_predicted} of {len(r.confusion)} classes predicted{entropy}"
         )
     return out
+
+
+def privacy(rows: Sequence[Row]) -> list[str]:
+    """What may be said about privacy: epsilon with its unit where there is one, else that there is none."""
+    private = {(row.label, row.mode): row for row in rows if row.epsilon is not None}
+    out = [
+        f"{label}, {mode}: epsilon {row.epsilon:.2f} for the whole job at each site ({row.epsilon_unit}); "
+        "task-relevant images are not covered"
+        for (label, mode), row in private.items()
+    ]
+    if any(row.epsilon is None and row.steps for row in rows):
+        out.append("No differential privacy where no epsilon is named: there it is unbounded.")
+    return out

@@ -52,8 +52,8 @@ class Row:
         validator: Label-free score that chose the round; "none": the last round counts.
         kept_rounds: The round whose network was tested, of each model.
         oracle: Whether target labels were used to train or choose. Such a row is a bound, no result.
-        epsilon: Always None so far: no differential privacy was asked for.
-        epsilon_unit: "none" so far.
+        epsilon: Of the whole job at each place, by the more cautious of two accountants; None without DP.
+        epsilon_unit: Unit, adjacency and delta of it in words; "none" without DP.
         label: What tables call it: the variant's name, or the method's, which is the default.
         prediction_entropy: Lowest over the models: entropy of the held-out predictions over that of evenly spread
             ones. None in results that were written before it was kept.

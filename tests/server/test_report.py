@@ -101,3 +101,18 @@ def test_a_collapsed_row_is_warned_about() -> None:
         "warning: no-im, local, seed 2 collapsed: 1 of 2 classes predicted, entropy 0.00 of 1",
         "warning: socket, federated, seed 1 collapsed: 2 of 2 classes predicted",
     ]
+
+
+def test_epsilon_is_named_with_its_unit_and_its_absence_too() -> None:
+    plain, private = (
+        row("shot", steps=5),
+        row("socket", steps=5, epsilon=2.99, epsilon_unit="record-level; delta 1e-05"),
+    )
+    sentences = report.privacy([plain, private])
+    assert sentences[0].startswith(
+        "socket, federated: epsilon 2.99 for the whole job at each site (record-level; delta"
+    )
+    assert "task-relevant images are not covered" in sentences[0]
+    assert "unbounded" in sentences[1]
+    assert report.privacy([private]) == sentences[:1]
+    assert report.privacy([row("unadapted", "unadapted")]) == []
