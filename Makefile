@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+COMPARE := $(BIN)/socket-owner compare --cache .cache/images
 
 # Nothing phones home; what tools cache stays in the checkout; one thread a process suits two cores.
 export FLWR_TELEMETRY_ENABLED := 0
@@ -13,7 +14,7 @@ export OMP_NUM_THREADS := 1
 # Bytecode is kept: without it every process compiles PyTorch's Python again, several seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint types protos protos-check check nyuv2 clean
+.PHONY: help demo measurements test lint types protos protos-check check nyuv2 clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,6 +33,18 @@ nyuv2: .venv/installed ## The same on real RGB-depth pairs (DATA=folder of them)
 	$(BIN)/socket-owner compare --config configs/nyuv2.yaml --out runs/nyuv2 --cache .cache/images --data $(DATA) \
 		--confirm-batchnorm-statistics $(ARGS)
 DATA ?= ../shared/data/nyuv2_scenes
+
+measurements: .venv/installed ## All runs behind docs/measurements.md, three seeds: hours; goes on where it was stopped
+	$(COMPARE) --config configs/demo.yaml --out runs/demo --seeds 0,1,2
+	$(COMPARE) --config configs/nir.yaml --out runs/nir --seeds 0,1,2
+	$(COMPARE) --config configs/nyuv2.yaml --out runs/nyuv2 --data $(DATA) --confirm-batchnorm-statistics --seeds 0,1,2
+	$(COMPARE) --config configs/demo.yaml --out runs/drift --methods none --variants configs/drift --modes federated \
+		--seeds 0,1,2
+	$(COMPARE) --config configs/demo.yaml --out runs/ablations --methods socket,tgkt \
+		--variants configs/ablations,configs/other-domain --modes federated,centralised --seeds 0,1,2
+	$(COMPARE) --config configs/two-sources.yaml --out runs/two-sources --methods unadapted,adabn,shot,socket \
+		--seeds 0,1,2
+
 
 test: .venv/installed ## Set up, then run all tests (ARGS="-m 'not flwr'" leaves out the real Flower run)
 	$(BIN)/python -m pytest $(ARGS)
