@@ -115,7 +115,7 @@ def test_what_flower_ships_to_sites_is_small_and_holds_code_and_configs_only(tmp
     subprocess.run([str(flwr), "build", "--app", str(APP)], cwd=tmp_path, env=environment, check=True, timeout=120)
     (fab,) = tmp_path.glob("*.fab")
     names = zipfile.ZipFile(fab).namelist()
-    assert fab.stat().st_size < 600_000
+    assert fab.stat().st_size < 1_000_000
     assert {"server/app.py", "client/app.py", "socket_core/engine.py", "protos/wire_pb2.py"} <= set(names)
     assert {"configs/demo.yaml", "configs/nyuv2.yaml"} <= set(names)
     top = {name.split("/")[0] for name in names}

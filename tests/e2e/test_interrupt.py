@@ -36,7 +36,7 @@ def test_a_stopped_comparison_leaves_no_process_and_goes_on(tmp_path: Path, sign
 
 def stop_and_go_on(process: subprocess.Popen[str], config: Path, home: Path, sign: signal.Signals) -> None:
     end = time.monotonic() + 90
-    while not (list(home.glob("cells/adabn-*.json")) and len(children_of(process.pid)) >= 2):
+    while not (list(home.glob("cells/*-adabn-*.json")) and len(children_of(process.pid)) >= 2):
         assert time.monotonic() < end, "no cell was finished"
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
