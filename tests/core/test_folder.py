@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from socket_core.data.decode import decode_many
-from socket_core.data.folder import index_folder, load_folder, pair_entries
 from socket_core.errors import ConfigError, DataError
+from tests.core.load_folder import index_folder, load_folder, pair_entries
 
 SCENES = Path(__file__).resolve().parents[2].parent / "shared/data/nyuv2_scenes"
 

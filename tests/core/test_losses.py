@@ -29,13 +29,9 @@ from socket_core.losses import (
     smoothed_cross_entropy,
     teacher_divergence,
 )
+from tests.core.loss_rows import WIDTH, gradient, labels, rows
 
 Floats = NDArray[np.float64]
-WIDTH = 5  # columns: classes of a logit loss, dimensions of a feature loss
-
-
-def _labels(n: int) -> Tensor:
-    return (torch.arange(n) * 2 + 1) % WIDTH
 
 
 def _aim(x: Tensor) -> Tensor:
@@ -52,7 +48,7 @@ def _bn(x: Tensor) -> Tensor:
 
 def _teacher(x: Tensor) -> Tensor:
     """Row i is the same whatever the number of rows; one class in each has probability 0."""
-    odds = (_aim(x) + 1.5) * (torch.arange(x.shape[1]) != _labels(len(x))[:, None])
+    odds = (_aim(x) + 1.5) * (torch.arange(x.shape[1]) != labels(len(x))[:, None])
     return odds / odds.sum(1, keepdim=True)
 
 
@@ -68,8 +64,8 @@ def _domains(x: Tensor) -> Tensor:
 
 # Each loss as a function of (N, WIDTH), with a fixed label or aim for each row.
 ROWS: dict[str, Callable[[Tensor], Tensor]] = {
-    "smoothed_cross_entropy": lambda x: smoothed_cross_entropy(x, _labels(len(x)), 0.1),
-    "pseudo_label_loss": lambda x: pseudo_label_loss(x, _labels(len(x))),
+    "smoothed_cross_entropy": lambda x: smoothed_cross_entropy(x, labels(len(x)), 0.1),
+    "pseudo_label_loss": lambda x: pseudo_label_loss(x, labels(len(x))),
     "mean_entropy": mean_entropy,
     "marginal_entropy": marginal_entropy,
     "information_maximisation": information_maximisation,
@@ -157,18 +153,6 @@ FORMULAS: dict[str, Callable[[Floats], float]] = {
 }
 
 
-def _rows(n: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return (2 * torch.randn(n, WIDTH, generator=generator, dtype=torch.float64)).to(dtype).requires_grad_()
-
-
-def _gradient(loss: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    x = x.detach().clone().requires_grad_()
-    loss(x).backward()
-    assert x.grad is not None
-    return x.grad
-
-
 def test_every_public_loss_is_tested() -> None:
     found = {
         name
@@ -182,7 +166,7 @@ def test_every_public_loss_is_tested() -> None:
 @pytest.mark.parametrize("n", [1, 2, 7])
 @pytest.mark.parametrize("name", ROWS)
 def test_loss_equals_its_formula(name: str, n: int) -> None:
-    x = _rows(n)
+    x = rows(n)
     value = ROWS[name](x).detach()
     assert value.dtype == torch.float64
     assert value.shape == ()
@@ -191,7 +175,7 @@ def test_loss_equals_its_formula(name: str, n: int) -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_float32_stays_float32_and_close(name: str) -> None:
-    x = _rows(6, dtype=torch.float32)
+    x = rows(6, dtype=torch.float32)
     value = ROWS[name](x).detach()
     assert value.dtype == torch.float32
     assert float(value) == pytest.approx(FORMULAS[name](x.detach().double().numpy()), rel=1e-5)
@@ -209,7 +193,7 @@ def test_empty_batch_is_zero_and_backpropagates(name: str) -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_one_sample_backpropagates(name: str) -> None:
-    assert torch.isfinite(_gradient(ROWS[name], _rows(1))).all()
+    assert torch.isfinite(gradient(ROWS[name], rows(1))).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -218,7 +202,7 @@ def test_extreme_logits_stay_finite(name: str, dtype: torch.dtype) -> None:
     x = torch.tensor([[1e4, -1e4, 0, 0, 0], [0, 0, 1e4, -1e4, 0], [-1e4, 0, 0, 0, 1e4]], dtype=dtype)
     value = ROWS[name](x).detach()
     assert torch.isfinite(value)
-    assert torch.isfinite(_gradient(ROWS[name], x)).all()
+    assert torch.isfinite(gradient(ROWS[name], x)).all()
     if name == "mean_entropy":
         assert float(value) == 0.0
     if name == "marginal_entropy":
@@ -232,7 +216,7 @@ def test_marginal_entropy_with_a_class_nobody_has() -> None:
     x[:, 0] = -1e5  # exp underflows: the probability is 0 exactly
     assert float(x.softmax(1)[:, 0].max()) == 0.0
     assert float(marginal_entropy(x)) == pytest.approx(math.log(WIDTH - 1))
-    assert torch.isfinite(_gradient(marginal_entropy, x)).all()
+    assert torch.isfinite(gradient(marginal_entropy, x)).all()
 
 
 def test_information_maximisation_at_its_bounds() -> None:
@@ -245,14 +229,14 @@ def test_information_maximisation_at_its_bounds() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_smoothed_cross_entropy_takes_its_smoothing(smoothing: float) -> None:
-    x = _rows(6)
-    value = float(smoothed_cross_entropy(x.detach(), _labels(6), smoothing))
+    x = rows(6)
+    value = float(smoothed_cross_entropy(x.detach(), labels(6), smoothing))
     assert value == pytest.approx(_mixed_cross_entropy(x.detach().numpy(), smoothing), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(ROWS.keys() - {"smoothed_cross_entropy", "pseudo_label_loss", "mean_entropy"}))
 def test_gradients_are_those_of_the_function(name: str) -> None:
-    assert torch.autograd.gradcheck(ROWS[name], (_rows(4),))
+    assert torch.autograd.gradcheck(ROWS[name], (rows(4),))
 
 
 def test_bn_matching_gradient_in_moments_of_several_layers() -> None:
@@ -280,8 +264,8 @@ def test_bn_matching_weighs_the_first_layer(first_layer: float) -> None:
 def test_distances_that_are_zero_have_a_zero_gradient() -> None:
     x = torch.ones(3, WIDTH)
     for distance in (feature_distance_frobenius, feature_distance_per_sample):
-        assert torch.equal(_gradient(partial(distance, x), x), torch.zeros(3, WIDTH))
-    assert torch.equal(_gradient(lambda t: bn_matching([t], [t], [x], [x]), x), torch.zeros(3, WIDTH))
+        assert torch.equal(gradient(partial(distance, x), x), torch.zeros(3, WIDTH))
+    assert torch.equal(gradient(lambda t: bn_matching([t], [t], [x], [x]), x), torch.zeros(3, WIDTH))
 
 
 @pytest.mark.parametrize("lengths", [(0, 0, 0, 0), (2, 1, 2, 2), (1, 1, 1, 2), (1, 1, 0, 1)])
@@ -293,10 +277,10 @@ def test_bn_matching_refuses_lists_that_do_not_fit(lengths: tuple[int, int, int,
 
 def _couples(loss: Callable[[Tensor], Tensor]) -> bool:
     """Whether N times the gradient of row 0 depends on what the other rows are, or on their being there."""
-    x = _rows(4).detach()
+    x = rows(4).detach()
     other = x.clone()
     other[2] = -3 * x[2] + 1
-    mine = [len(v) * _gradient(loss, v)[0] for v in (x, other, x[:3])]
+    mine = [len(v) * gradient(loss, v)[0] for v in (x, other, x[:3])]
     return not all(torch.allclose(g, mine[0], rtol=1e-10, atol=1e-12) for g in mine)
 
 
@@ -313,21 +297,21 @@ PRIOR = [0.05, 0.1, 0.15, 0.3, 0.4]
 
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_information_maximisation_against_a_prior(n: int) -> None:
-    x, prior = _rows(n), torch.tensor(PRIOR, dtype=torch.float64)
-    rows = [_softmax(row) for row in x.detach().numpy()]
-    mean = [sum(p[k] for p in rows) / n for k in range(WIDTH)]
+    x, prior = rows(n), torch.tensor(PRIOR, dtype=torch.float64)
+    shares = [_softmax(row) for row in x.detach().numpy()]
+    mean = [sum(p[k] for p in shares) / n for k in range(WIDTH)]
     divergence = sum(a * math.log(a / b) for a, b in zip(mean, PRIOR, strict=True))
-    expected = sum(map(_entropy, rows)) / n + divergence
+    expected = sum(map(_entropy, shares)) / n + divergence
     assert float(information_maximisation(x, prior).detach()) == pytest.approx(expected, rel=1e-12)
     assert torch.autograd.gradcheck(lambda t: information_maximisation(t, prior), (x,))
 
 
 def test_a_uniform_prior_adds_log_k_and_no_gradient() -> None:
-    x, uniform = _rows(6), torch.full((WIDTH,), 1 / WIDTH, dtype=torch.float64)
+    x, uniform = rows(6), torch.full((WIDTH,), 1 / WIDTH, dtype=torch.float64)
     gap = information_maximisation(x, uniform) - information_maximisation(x)
     assert float(gap.detach()) == pytest.approx(math.log(WIDTH), rel=1e-12)
-    against = _gradient(lambda t: information_maximisation(t, uniform), x)
-    assert torch.allclose(against, _gradient(information_maximisation, x), rtol=0, atol=1e-15)
+    against = gradient(lambda t: information_maximisation(t, uniform), x)
+    assert torch.allclose(against, gradient(information_maximisation, x), rtol=0, atol=1e-15)
 
 
 def test_information_maximisation_is_zero_for_sure_predictions_that_follow_the_prior() -> None:
@@ -343,44 +327,3 @@ def test_information_maximisation_of_nobody_against_a_prior() -> None:
     value.backward()
     assert float(value.detach()) == 0.0
     assert x.grad is not None
-
-
-def test_a_pupil_who_repeats_the_teacher_has_no_divergence() -> None:
-    x = _rows(4)
-    value = teacher_divergence(x.detach().softmax(1), x)
-    assert float(value.detach()) == pytest.approx(0.0, abs=1e-12)
-    assert _gradient(lambda t: teacher_divergence(x.detach().softmax(1), t), x).abs().max() < 1e-15
-
-
-def test_a_sure_teacher_asks_for_cross_entropy() -> None:
-    x = _rows(5)
-    teacher = torch.eye(WIDTH, dtype=torch.float64)[_labels(5)]  # four probabilities of five are 0
-    assert float(teacher_divergence(teacher, x).detach()) == pytest.approx(
-        float(pseudo_label_loss(x, _labels(5)).detach()), rel=1e-12
-    )
-    p = x.detach().softmax(1)
-    assert torch.allclose(_gradient(lambda t: teacher_divergence(teacher, t), x), (p - teacher) / 5, atol=1e-15)
-
-
-def test_both_domains_weigh_alike_whatever_their_sizes() -> None:
-    three, one = torch.full((3,), math.log(3.0)), torch.full((1,), math.log(3.0))  # a score of 3 to 1 for TI
-    expected = (math.log(4 / 3) + math.log(4)) / 2
-    assert float(domain_confusion(three, one)) == pytest.approx(expected)
-    assert float(domain_confusion(one, three)) == pytest.approx(expected)
-    assert float(domain_confusion(torch.zeros(2), torch.zeros(5))) == pytest.approx(math.log(2))
-    assert float(domain_confusion(torch.zeros(0), torch.zeros(0))) == 0.0
-
-
-def test_reconstruction_of_an_image_is_the_mean_over_its_pixels() -> None:
-    image = torch.zeros(2, 3, 2, 2)
-    image[0, 1, 0, 1] = 6.0
-    assert float(reconstruction(image, torch.zeros_like(image))) == pytest.approx(36 / 12 / 2)
-
-
-def test_the_proximal_gradient_is_the_way_back() -> None:
-    w = [_rows(2).detach().requires_grad_(), _rows(3, seed=1).detach().requires_grad_()]
-    anchors = [torch.zeros(2, WIDTH, dtype=torch.float64), torch.ones(3, WIDTH, dtype=torch.float64)]
-    proximal(w, anchors).backward()
-    for p, start in zip(w, anchors, strict=True):
-        assert p.grad is not None
-        assert torch.equal(p.grad, p.detach() - start)

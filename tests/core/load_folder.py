@@ -1,4 +1,4 @@
-"""A task made from a data set in the common layout, ``<root>/<split>/<modality>/<class>/<id>.*``, in one call."""
+"""A task from the common layout in one call, as tests of that layout want it."""
 
 from __future__ import annotations
 
