@@ -36,7 +36,7 @@ nyuv2: .venv/installed ## The same on real RGB-depth pairs (DATA=folder of them)
 		--confirm-batchnorm-statistics $(ARGS)
 DATA ?= ../shared/data/nyuv2_scenes
 
-measurements: .venv/installed ## All runs behind docs/measurements.md, three seeds: hours; goes on where it was stopped
+measurements: .venv/installed ## All runs behind docs/measurements.md, three seeds (hours, estimated); finished rows are kept
 	$(COMPARE) --config configs/demo.yaml --out runs/demo --seeds 0,1,2
 	$(COMPARE) --config configs/nir.yaml --out runs/nir --seeds 0,1,2
 	$(COMPARE) --config configs/nyuv2.yaml --out runs/nyuv2 --data $(DATA) --confirm-batchnorm-statistics --seeds 0,1,2
