@@ -10,6 +10,7 @@ from socket_core.data.types import SiteData
 from socket_core.engine import Segment, adapt, make_bridge
 from socket_core.exchange import Flat, bridge_specs, load_flat
 from socket_core.models import Model
+from socket_core.privacy.ledger import Budget
 from socket_core.stages import bridge_rounds
 from socket_core.translators import Bridge
 
@@ -30,6 +31,7 @@ def own_bridge(
     load_data: Callable[[], SiteData],
     network: Model,
     source: Model,
+    budget: Budget | None = None,
 ) -> Bridge | None:
     """The site's own translator, trained on first use with all the steps of stage 1, then kept at the site.
 
@@ -41,6 +43,7 @@ def own_bridge(
         load_data: Reads the site's images.
         network: The target network, which stays as it is.
         source: The frozen source network.
+        budget: What its steps under DP are charged to.
 
     Returns:
         None for a method without translator.
@@ -55,6 +58,6 @@ def own_bridge(
     data = load_data()
     for round_ in range(1, rounds + 1):
         segment = Segment(site, round_, experiment.federation.steps, rounds, fresh=False, stage="bridge")
-        adapt(network, source, data, experiment, segment, bridge=bridge)
+        adapt(network, source, data, experiment, segment, bridge=bridge, budget=budget)
     store.save_bridge(job, bridge.cpu().state_dict())
     return bridge

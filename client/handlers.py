@@ -74,11 +74,12 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
     """One round of adaptation; answers with the change of the travelling parameters."""
     job = _Round(site, records, trained=False)
     holdings, source, bridge = site.load(job.experiment), combine(job.releases), job.bridge
+    budget = site.budget(job.experiment, holdings, job.request.experiment)
     if bridge is None:
         names = job.request.experiment, site.name
-        bridge = own_bridge(job.experiment, *names, site.store, lambda: holdings.data, job.network, source)
+        bridge = own_bridge(job.experiment, *names, site.store, lambda: holdings.data, job.network, source, budget)
     labels = holdings.reporting.tr_labels if _is_oracle(job.experiment) and holdings.reporting is not None else None
-    budget, segment = site.budget(job.experiment, holdings, job.request.experiment), job.segment(site.name)
+    segment = job.segment(site.name)
     adapt(job.network, source, holdings.data, job.experiment, segment, bridge=bridge, labels=labels, budget=budget)
     learner = bridge if job.place.stage == "bridge" and bridge is not None else job.network
     learner.cpu()

@@ -30,7 +30,7 @@ from socket_core.evaluation import Confusion, scores
 from socket_core.files import write_atomically
 from socket_core.methods import METHODS, needs_pairs
 from socket_core.privacy.accounting import ADJACENCY, UNIT, epsilon
-from socket_core.privacy.plan import event_of
+from socket_core.privacy.plan import event_of, planned_steps
 from socket_core.stages import bridge_rounds, rounds_of, shares_bridge
 from socket_core.ti_pairs import probe_size
 
@@ -140,7 +140,7 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
         curve,
         kept_rounds=(last["round"] + unseen,),
         steps=each * len(took_part),
-        visits=sum(each * per_step[site] for site in took_part),
+        visits=round(sum(each * per_step[site] for site in took_part)),
         bytes_up=sum(r["bytes_up"] for r in records),
         bytes_down=sum(r["bytes_down"] for r in records),
         evaluation_bytes=sum(r.get("evaluation_bytes", 0) for r in records),
@@ -149,12 +149,14 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
     )
 
 
-def visits_per_step(experiment: Experiment, share: Share) -> int:
-    """Images that one gradient step of a site sees."""
-    method, pairs = experiment.method, len(share.data.ti)
+def visits_per_step(experiment: Experiment, share: Share) -> float:
+    """Images that one gradient step of a site sees; under DP TI steps count by their expected number of pairs."""
+    method, private, pairs = experiment.method, experiment.privacy, len(share.data.ti)
     if method.trust == "agreement":
         pairs -= probe_size(pairs)
-    seen = min(method.batch, pairs) if needs_pairs(method) else 0
+    seen = float(min(method.batch, pairs)) if needs_pairs(method) else 0.0
+    if private is not None and seen > 0:
+        seen = private.expected_batch / private.every
     return min(method.batch, len(share.data.tr)) + seen
 
 
@@ -204,6 +206,5 @@ def _epsilon(cell: Cell) -> tuple[float | None, str]:
         return None, "none"
     whole = cell.mode == "centralised"
     experiment = with_steps(cell.experiment, cell.experiment.federation.sites) if whole else cell.experiment
-    steps = (rounds_of(experiment) - bridge_rounds(experiment)) * experiment.federation.steps
-    found = epsilon([event_of(experiment, steps)], asked.delta)
+    found = epsilon([event_of(experiment, planned_steps(experiment, spare_rounds=0))], asked.delta)
     return found.claim, f"{UNIT}; {ADJACENCY}; delta {asked.delta:g}"

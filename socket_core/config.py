@@ -131,6 +131,8 @@ class Experiment(Section):
     def _pairs_are_private(self) -> Experiment:
         if self.privacy is not None and (what := not_private(self.method)):
             raise ValueError(f"privacy is asked for, but {what}")
+        if self.privacy is not None and self.privacy.every > self.federation.steps:
+            raise ValueError(f"privacy.every {self.privacy.every} leaves no TI step in {self.federation.steps} steps")
         return self
 
     @model_validator(mode="after")

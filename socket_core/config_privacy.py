@@ -25,7 +25,9 @@ class PrivacyConfig(Section):
     expected_batch: int = Field(ge=1, le=1_000_000, description="what the noisy sum is divided by")
     clip: float = Field(1.0, gt=0, description="largest norm of one pair's gradient")
     scope: Scope = Field("bottleneck", description="which parameters TI steps train")
-    lr: float | None = Field(None, gt=0, description="of TI steps; default: method.lr")
+    lr: float | None = Field(None, gt=0, description="of TI steps; default: method.lr, or that of the translator")
+    momentum: float = Field(0.0, ge=0, lt=1, description="of TI steps")
+    every: int = Field(1, ge=1, description="optimiser steps for each TI step")
     chunk: int = Field(32, ge=1, le=4096, description="pairs whose gradients are in memory at once")
     spare_rounds: int = Field(0, ge=0, le=1000, description="rounds that may be done again after a crash")
 
@@ -36,19 +38,24 @@ class PrivacyConfig(Section):
         return self
 
 
+def aligns_pairs(method: MethodConfig) -> bool:
+    """Whether the target network learns from TI pairs."""
+    if method.name == "tgkt":
+        return method.transfer.ti > 0
+    return method.name == "socket" and method.weights.ti > 0
+
+
 def uses_pairs(method: MethodConfig) -> bool:
     """Whether a job with this ``method`` section looks at TI pairs."""
-    if method.name == "tgkt":
-        return method.transfer.ti > 0 or method.translator.kind != "replicate"
-    return method.name == "socket" and method.weights.ti > 0
+    return aligns_pairs(method) or (method.name == "tgkt" and method.translator.kind != "replicate")
 
 
 def not_private(method: MethodConfig) -> str:
     """Which use of TI pairs no DP step accounts for, and the remedy; empty if there is none."""
     if not uses_pairs(method):
         return ""
-    if method.name == "tgkt" and method.translator.kind != "replicate":
-        return "TGMB trains its translator on TI pairs without DP: set method.translator.kind to replicate"
+    if method.name == "tgkt" and method.translator.kind != "replicate" and method.translator.weights.domain > 0:
+        return "L_D of the translator compares sets of pairs: set method.translator.weights.domain to 0"
     if method.ti_loss != "per_sample":
         return f"method.ti_loss {method.ti_loss} couples the pairs of a batch: set it to per_sample"
     if method.trust == "agreement":

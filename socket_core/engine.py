@@ -16,13 +16,14 @@ from torch import Tensor
 from socket_core import drift
 from socket_core.batchnorm import bn_mode
 from socket_core.config import Experiment
+from socket_core.config_privacy import aligns_pairs
 from socket_core.data.loader import IndexStream, Loader, Preprocessing
 from socket_core.data.types import Index, SiteData
 from socket_core.errors import MethodError
 from socket_core.evaluation import device_of, predict_logits
 from socket_core.exchange import parameters_of, travelling_specs
 from socket_core.methods import METHODS, Method, build_method
-from socket_core.methods.base import TiBatch, TrBatch
+from socket_core.methods.base import TrBatch
 from socket_core.methods.oracle import Oracle
 from socket_core.models import Model
 from socket_core.optimiser import lr_factor
@@ -130,7 +131,9 @@ def adapt(
 
     pairs, private = method.needs_pairs(method.cfg), None
     if pairs and experiment.privacy is not None:
-        pairs, private = False, prepare(method, data.ti, experiment, segment.steps, budget, device)
+        pairs, method.pairs_apart = False, True
+        if segment.stage == "bridge" or aligns_pairs(method.cfg):
+            private = prepare(method, data.ti, experiment, segment.steps, budget, device)
     tr = Loader(data.tr, Preprocessing.of(experiment.data), device)
     if segment.fresh:
         method.start(tr)
@@ -260,13 +263,6 @@ def _check_data(method: Method, data: SiteData, labels: Index | None) -> None:
         )
 
 
-def _visits(ti: TiPairs | DpStep | None, pairs: TiBatch | None) -> int:
-    """TI pairs of a step; under DP the expected number, since the true one is private."""
-    if isinstance(ti, DpStep):
-        return ti.expected_batch
-    return len(pairs.x) if pairs is not None else 0
-
-
 def _train(
     method: Method,
     tr: Loader,
@@ -299,12 +295,13 @@ def _train(
         if terms:  # under DP the TI term has a step of its own, and may be the only one
             torch.stack(list(terms.values())).sum().backward()
             optimiser.step(factor)
+        seen = len(pairs.x) if pairs is not None else 0
         if isinstance(ti, DpStep):
-            ti.step(factor)
+            seen = ti.after_step(factor)
         for name, value in terms.items():
             sums[name] += value.detach()
         report.steps += 1
-        report.visits += batch + _visits(ti, pairs)
+        report.visits += batch + seen
         if on_step is not None:
             on_step(step + 1, segment.steps)
     report.losses = {name: float(total) / report.steps for name, total in sums.items()}

@@ -43,9 +43,14 @@ class Ensemble(Model):
         # In logarithms: very negative v must not become 0 / 0.
         return nn.functional.logsigmoid(self.mixing).softmax(0)
 
-    def features(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
+        """Outputs of all backbones side by side."""
+        return torch.cat([member.embed(x) for member in self.members], dim=1)
+
+    def bottle(self, embedded: Tensor) -> Tensor:
         """Bottleneck features of all members side by side, ``(N, sum_k D_k)``."""
-        return torch.cat([member.features(x) for member in self.members], dim=1)
+        parts = embedded.split([member.embedding for member in self.members], dim=1)
+        return torch.cat([member.bottle(part) for member, part in zip(self.members, parts, strict=True)], dim=1)
 
     def logits(self, features: Tensor) -> Tensor:
         """``sum_k w_k C_k(f_k)``, shape ``(N, classes)``."""

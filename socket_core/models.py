@@ -33,9 +33,17 @@ class Model(nn.Module):
         """Share of each member in the logits, ``(K,)``, positive, sum 1."""
         raise NotImplementedError
 
+    def embed(self, x: Tensor) -> Tensor:
+        """Outputs of all members' backbones side by side, ``(N, E)``."""
+        raise NotImplementedError
+
+    def bottle(self, embedded: Tensor) -> Tensor:
+        """Bottleneck features ``(N, D)`` from what :meth:`embed` returned."""
+        raise NotImplementedError
+
     def features(self, x: Tensor) -> Tensor:
         """Bottleneck features of all members side by side, ``(N, D)`` with D the sum of their widths."""
-        raise NotImplementedError
+        return self.bottle(self.embed(x))
 
     def logits(self, features: Tensor) -> Tensor:
         """Class logits ``(N, classes)`` from what :meth:`features` returned."""
@@ -63,7 +71,7 @@ class Network(Model):
 
     def __init__(self, backbone: nn.Module, backbone_dim: int, bottleneck_dim: int, classes: int):
         super().__init__()
-        self.width = bottleneck_dim
+        self.width, self.embedding = bottleneck_dim, backbone_dim
         self.backbone = backbone
         self.bottleneck = _bottleneck(backbone_dim, bottleneck_dim)
         self.classifier = parametrizations.weight_norm(nn.Linear(bottleneck_dim, classes))
@@ -78,9 +86,14 @@ class Network(Model):
         """``(1,)``: nothing to mix."""
         return torch.ones(1, device=next(self.parameters()).device)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Bottleneck features ``f = B(F(x))``, shape ``(N, bottleneck_dim)``."""
-        out: Tensor = self.bottleneck(self.backbone(x))
+    def embed(self, x: Tensor) -> Tensor:
+        """``F(x)``, shape ``(N, backbone_dim)``."""
+        out: Tensor = self.backbone(x)
+        return out
+
+    def bottle(self, embedded: Tensor) -> Tensor:
+        """``B(F(x))``, shape ``(N, bottleneck_dim)``."""
+        out: Tensor = self.bottleneck(embedded)
         return out
 
     def logits(self, features: Tensor) -> Tensor:

@@ -95,8 +95,12 @@ class Bridge(nn.Module):
 
         Each channel is normalised in its own way, so that plain replication has to keep all three.
         """
+        return self.translate(x).contiguous(memory_format=torch.channels_last)
+
+    def translate(self, x: Tensor) -> Tensor:
+        """The same in any memory format: under ``vmap`` there is but one."""
         out: Tensor = x if self.translator is None else self.translator(x[:, :1])
-        return out.contiguous(memory_format=torch.channels_last)
+        return out
 
     def domain_scores(self, features: Tensor) -> Tensor:
         """The discriminator's logits ``(N,)`` for source features ``(N, D)``; their gradient is reversed."""

@@ -78,6 +78,9 @@ class Method:
     several_sources: ClassVar[bool] = False
     private_pairs: ClassVar[bool] = False
 
+    pairs_apart = False
+    """Whether pairs have DP steps of their own, so that :meth:`step` gets none."""
+
     def __init__(self, cfg: MethodConfig, bn_policy: BnPolicy) -> None:
         self.cfg, self.bn_policy = cfg, bn_policy
         self.trust = 1.0
@@ -178,12 +181,14 @@ class Method:
         """The weighted loss terms of one step."""
         raise MethodError("this method does not train", where=self.name, remedy="do not call step()")
 
-    def pair_loss(self, source_features: Tensor, features: Tensor) -> Tensor:
+    def pair_loss(self, out: Tensor, source_features: Tensor, rgb: Tensor | None = None) -> Tensor:
         """The weighted loss of a single TI pair, for DP; methods with ``private_pairs`` have one.
 
         Args:
-            source_features: The source's features of the views of one RGB half ``(V, D)``.
-            features: The target's of the same views of its pair ``(V, D)``.
+            out: What the learner makes of the V views of the pair's target half: bottleneck features ``(V, D)``, or
+                translated images ``(V, 3, H, W)``.
+            source_features: The source's features of the same views of the RGB half ``(V, D)``.
+            rgb: These views ``(V, 3, H, W)``, for methods that want them.
         """
         raise MethodError("this method has no loss of a single pair", where=self.name, remedy="leave privacy out")
 

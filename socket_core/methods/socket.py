@@ -79,9 +79,9 @@ class Socket(Shot):
             terms["ti"] = weights.ti * self._feature_distance(ti.source_features, features)
         return terms
 
-    def pair_loss(self, source_features: Tensor, features: Tensor) -> Tensor:
+    def pair_loss(self, out: Tensor, source_features: Tensor, rgb: Tensor | None = None) -> Tensor:
         """L_TI of one pair, averaged over its views."""
-        return self.weights.ti * self._feature_distance(source_features, features)
+        return self.weights.ti * self._feature_distance(source_features, out)
 
     def _moment_distance(self, recorded: Sequence[InputMoments]) -> Tensor:
         """L_d of each member against its own source, averaged."""

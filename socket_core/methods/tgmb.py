@@ -28,6 +28,7 @@ class Tgmb(Method):
     trains = True
     translates = True
     several_sources = True
+    private_pairs = True
     wants_rgb = True
 
     @classmethod
@@ -41,7 +42,7 @@ class Tgmb(Method):
         if bridge is None:
             raise MethodError("no translator was given", where=self.name, remedy="pass bridge to adapt()")
         target.requires_grad_(False)
-        self.bridge = bridge.requires_grad_(True)
+        self.bridge = bridge.requires_grad_(True).eval()
 
     def check(self) -> None:
         """Also refuses a job without L_rec, in which nothing would look like RGB."""
@@ -72,24 +73,36 @@ class Tgmb(Method):
 
     def step(self, tr: TrBatch, ti: TiBatch | None) -> Terms:
         """Translates the TI batch, and the TR batch where a term needs it."""
-        if ti is None or ti.rgb is None:
+        if not self.pairs_apart and (ti is None or ti.rgb is None):
             raise MethodError("the translator needs TI pairs", where=self.name, remedy="add paired images")
         weights = self.cfg.translator.weights
+        terms: Terms = {}
         with bn_mode(self.bridge, "update"):
-            translated = self.bridge(ti.x)
-            terms: Terms = {}
-            if weights.rec > 0:
-                terms["rec"] = weights.rec * reconstruction(translated, ti.rgb)
-            if weights.features > 0 or weights.domain > 0:
-                ti_features = self.source.features(translated)
-            if weights.features > 0:
-                distance = feature_distance_per_sample(ti.source_features, ti_features)
-                terms["features"] = weights.features * distance
+            if ti is not None:
+                translated = self.bridge(ti.x)
+                ti_features = self.source.features(translated) if weights.features > 0 or weights.domain > 0 else None
+                terms |= self._pair_terms(translated, ti_features, ti.source_features, ti.rgb)
             if weights.domain > 0 or weights.im > 0:
                 tr_features: Tensor = self.source.features(self.bridge(tr.x))
-        if weights.domain > 0:
+        if weights.domain > 0 and ti is not None and ti_features is not None:
             scores = [self.bridge.domain_scores(f) for f in (ti_features, tr_features)]
             terms["domain"] = weights.domain * domain_confusion(*scores)
         if weights.im > 0:
             terms["im"] = self.trust * weights.im * information_maximisation(self.source.logits(tr_features))
+        return terms
+
+    def pair_loss(self, out: Tensor, source_features: Tensor, rgb: Tensor | None = None) -> Tensor:
+        """L_rec and the feature term of one pair, averaged over its views; L_D compares sets and has no such form."""
+        features = self.source.features(out) if self.cfg.translator.weights.features > 0 else None
+        return torch.stack(list(self._pair_terms(out, features, source_features, rgb).values())).sum()
+
+    def _pair_terms(
+        self, translated: Tensor, features: Tensor | None, source_features: Tensor, rgb: Tensor | None
+    ) -> Terms:
+        """The terms in which each pair stands for itself."""
+        weights, terms = self.cfg.translator.weights, Terms()
+        if weights.rec > 0 and rgb is not None:
+            terms["rec"] = weights.rec * reconstruction(translated, rgb)
+        if weights.features > 0 and features is not None:
+            terms["features"] = weights.features * feature_distance_per_sample(source_features, features)
         return terms

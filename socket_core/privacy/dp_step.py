@@ -16,6 +16,7 @@ import logging
 import math
 import secrets
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -23,17 +24,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from socket_core.batchnorm import bn_mode
-from socket_core.config import Experiment
-from socket_core.config_privacy import not_private
+from socket_core.config import Experiment, PrivacyConfig
+from socket_core.config_privacy import Scope, not_private
 from socket_core.data.types import Index, Pairs
 from socket_core.errors import PrivacyError
 from socket_core.methods.base import Method
 from socket_core.models import Model
-from socket_core.optimiser import NesterovSgd
+from socket_core.optimiser import Adam, NesterovSgd, Optimiser
 from socket_core.privacy.ledger import Budget
-from socket_core.privacy.plan import event_of, privacy_of
+from socket_core.privacy.plan import event_of, privacy_of, ti_steps
 from socket_core.privacy.records import Records
 from socket_core.privacy.scope import scope_parameters
+from socket_core.translators import Bridge
 
 log = logging.getLogger("socket_fl.privacy")
 
@@ -64,7 +66,7 @@ def prepare(
         raise PrivacyError(
             f"method {method.name} has no DP step for its terms on TI pairs",
             where="privacy",
-            remedy="use socket, or tgkt with method.translator.kind: replicate",
+            remedy="use socket or tgkt",
         )
     if what := not_private(experiment.method):
         raise PrivacyError(f"DP is asked for, but {what}", where="privacy", remedy="see docs/privacy.md")
@@ -74,19 +76,33 @@ def prepare(
             where="privacy",
             remedy="pass the site's ledger, or leave the privacy section out",
         )
-    event, parameters = event_of(experiment, steps), scope_parameters(method.target, cfg.scope)
+    charged = ti_steps(experiment, steps)
+    event, parameters, what = event_of(experiment, charged), trained(method, cfg.scope), _name(method, cfg.scope)
     ratio = cfg.expected_batch / (event.sigma * math.sqrt(sum(p.numel() for p in parameters.values())))
     say = log.warning if ratio < DROWNED else log.info
-    say("TI steps under DP: sigma %.3f; signal at most %.2g of the noise, scope %s", event.sigma, ratio, cfg.scope)
-    budget.charge(event, clip=cfg.clip, scope=cfg.scope)
-    return DpStep(method, Records(pairs, method.source, experiment, device), experiment, steps)
+    say("%d TI steps under DP: sigma %.3f; signal at most %.2g of the noise, %s", charged, event.sigma, ratio, what)
+    budget.charge(event, clip=cfg.clip, scope=what)
+    records = Records(pairs, method.source, experiment, device, with_rgb=method.wants_rgb)
+    return DpStep(method, records, experiment, charged)
+
+
+def trained(method: Method, scope: Scope) -> dict[str, Tensor]:
+    """What TI steps train, by name within the learner: all of a translator, or this scope of a target network."""
+    learner = method.learner()
+    if isinstance(learner, Bridge):
+        return {name: p for name, p in learner.named_parameters() if name.startswith("translator.")}
+    return scope_parameters(method.target, scope)
+
+
+def _name(method: Method, scope: Scope) -> str:
+    return "translator" if isinstance(method.learner(), Bridge) else scope
 
 
 class DpStep:
     """The TI steps of one round, all of which have been charged; :func:`prepare` makes it.
 
     Args:
-        method: Whose ``pair_loss`` is minimised, at its target network.
+        method: Whose ``pair_loss`` is minimised, by its learner.
         records: The pairs.
         experiment: With a ``privacy`` section.
         charged: Steps that may be taken.
@@ -95,21 +111,21 @@ class DpStep:
     def __init__(self, method: Method, records: Records, experiment: Experiment, charged: int) -> None:
         self._method, self._records, self._left = method, records, charged
         self._cfg, self._sigma = privacy_of(experiment), event_of(experiment, 1).sigma
-        self._scope = scope_parameters(method.target, self._cfg.scope)
-        method_cfg = experiment.method
-        # Momentum and weight decay belong to the TR steps alone.
-        self._optimiser = NesterovSgd(
-            method.target,
-            lr=self._cfg.lr or method_cfg.lr,
-            backbone_lr_scale=method_cfg.backbone_lr_scale,
-            momentum=0.0,
-            weight_decay=0.0,
-        )
+        self._learner, self._scope = method.learner(), trained(method, self._cfg.scope)
+        self._optimiser = _optimiser(method, self._cfg)
         self._rng = fresh_generator()
+        self._calls, self._signal, self._noise = 0, 0.0, 0.0
 
-    @property
-    def expected_batch(self) -> int:
-        """What reports count a step as: the true number is private."""
+    def after_step(self, factor: float) -> int:
+        """A TI step after each ``privacy.every``-th optimiser step; errors as for :meth:`step`.
+
+        Returns:
+            Pairs seen, as far as it may be told: the expected number, since the true one is private.
+        """
+        self._calls += 1
+        if self._calls % self._cfg.every:
+            return 0
+        self.step(factor)
         return self._cfg.expected_batch
 
     def step(self, factor: float) -> None:
@@ -122,23 +138,34 @@ class DpStep:
         if self._left < 1:
             raise PrivacyError("a step that was not charged", where="privacy", remedy="this is a fault: report it")
         self._left -= 1
-        target, cfg = self._method.target, self._cfg
-        buffers = {name: buffer.clone() for name, buffer in target.named_buffers()}
+        learner, cfg = self._learner, self._cfg
+        buffers = {name: buffer.clone() for name, buffer in learner.named_buffers()}
         index = np.flatnonzero(self._rng.random(self._records.count) < cfg.sample_rate).astype(np.int64)
-        with bn_mode(target, "frozen"):
-            check_mode(target)
+        with bn_mode(learner, "frozen"):
+            check_mode(learner)
             total = self.clipped_sum(index)
         self._optimiser.zero_grad()
         for name, parameter in self._scope.items():
-            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape, dtype=np.float32)).to(parameter)
-            parameter.grad = (total[name] + self._sigma * cfg.clip * noise) / cfg.expected_batch
+            drawn = torch.from_numpy(self._rng.standard_normal(parameter.shape, dtype=np.float32)).to(parameter)
+            noise = self._sigma * cfg.clip * drawn
+            parameter.grad = (total[name] + noise) / cfg.expected_batch
+            self._signal += float(total[name].square().sum())
+            self._noise += float(noise.square().sum())
         self._optimiser.step(factor)
         self._optimiser.zero_grad()
-        for name, buffer in target.named_buffers():
+        for name, buffer in learner.named_buffers():
             if not torch.equal(buffer, buffers[name]):
                 raise PrivacyError(
                     f"TI pairs have changed the buffer {name}", where="privacy", remedy="this is a fault: report it"
                 )
+        if self._left == 0:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Says in the site's own log how loud the signal was. It is not private: it never leaves."""
+        ratio = math.sqrt(self._signal / self._noise)
+        say = log.warning if ratio < DROWNED else log.info
+        say("TI steps under DP: the signal was %.2g of the noise over the round (for this log only)", ratio)
 
     @torch.no_grad()
     def clipped_sum(self, index: Index) -> dict[str, Tensor]:
@@ -159,30 +186,62 @@ class DpStep:
     @torch.no_grad()  # of the outer graph: the inner one is vmap's own
     def gradients(self, index: Index) -> dict[str, Tensor]:
         """The gradient of each record's loss, ``(B, *shape)`` by name of parameter."""
-        module = _Features(self._method.target)
+        x, *aims = self._records.batch(index)
+        if self._cfg.scope == "bottleneck" and isinstance(self._learner, Model):
+            # Backbones do not learn here: one pass for all, and gradients per record of the small rest.
+            module = Part(self._learner, self._learner.bottle)
+            x = self._learner.embed(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        else:
+            module = Part(self._learner, self._run())
         values = {f"model.{name}": p.detach() for name, p in self._scope.items()}
 
-        def loss(trained: dict[str, Tensor], x: Tensor, source_features: Tensor) -> Tensor:
-            return self._method.pair_loss(source_features, torch.func.functional_call(module, trained, (x,)))
+        def loss(trained: dict[str, Tensor], x: Tensor, *aims: Tensor) -> Tensor:
+            return self._method.pair_loss(torch.func.functional_call(module, trained, (x,)), *aims)
 
-        x, features = self._records.batch(index)
         with warnings.catch_warnings():
             # Global average pooling of channels-last images has one trivial operation that vmap loops over.
             warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
-            found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(values, x, features)
+            in_dims = (None, 0, *(0 for _ in aims))
+            found = torch.func.vmap(torch.func.grad(loss), in_dims=in_dims)(values, x, *aims)
         return {name: found[f"model.{name}"] for name in self._scope}
 
+    def _run(self) -> Callable[[Tensor], Tensor]:
+        """The learner's forward pass."""
+        if isinstance(self._learner, Bridge):
+            return self._learner.translate
+        return self._method.target.features
 
-class _Features(nn.Module):
-    """A network's features as a module of their own, which is what ``functional_call`` wants."""
 
-    def __init__(self, model: Model) -> None:
+class Part(nn.Module):
+    """A stretch of a learner's computation as a module of its own, which is what ``functional_call`` wants.
+
+    Args:
+        model: The learner.
+        run: One of its methods.
+    """
+
+    def __init__(self, model: nn.Module, run: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.model = model
+        self._run = run
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, D)``."""
-        return self.model.features(x)
+        """What ``run`` returns."""
+        return self._run(x)
+
+
+def _optimiser(method: Method, cfg: PrivacyConfig) -> Optimiser:
+    """Of TI steps alone. Weight decay belongs to the TR steps; a translator, which starts from nothing, has Adam."""
+    learner = method.learner()
+    if isinstance(learner, Bridge):
+        return Adam(learner.parameters(), lr=cfg.lr or method.cfg.translator.lr)
+    return NesterovSgd(
+        method.target,
+        lr=cfg.lr or method.cfg.lr,
+        backbone_lr_scale=method.cfg.backbone_lr_scale,
+        momentum=cfg.momentum,
+        weight_decay=0.0,
+    )
 
 
 def fresh_generator() -> np.random.Generator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from socket_core.config import Experiment, PrivacyConfig
+from socket_core.config_privacy import aligns_pairs
 from socket_core.errors import PrivacyError
 from socket_core.privacy.accounting import Event, calibrate
 from socket_core.stages import bridge_rounds, rounds_of
@@ -15,10 +16,22 @@ def privacy_of(experiment: Experiment) -> PrivacyConfig:
     return experiment.privacy
 
 
-def planned_steps(experiment: Experiment) -> int:
-    """TI steps of the whole job at one site, with those of rounds that may be done again."""
-    rounds = rounds_of(experiment) - bridge_rounds(experiment) + privacy_of(experiment).spare_rounds
-    return rounds * experiment.federation.steps
+def ti_steps(experiment: Experiment, steps: int) -> int:
+    """How many of so many optimiser steps in a row have a TI step: the last of each ``privacy.every``."""
+    return steps // privacy_of(experiment).every
+
+
+def planned_steps(experiment: Experiment, spare_rounds: int | None = None) -> int:
+    """TI steps of the whole job at one site, with those of rounds that may be done again.
+
+    Args:
+        experiment: With a ``privacy`` section.
+        spare_rounds: In place of the experiment's.
+    """
+    bridging = bridge_rounds(experiment)
+    aligning = rounds_of(experiment) - bridging if aligns_pairs(experiment.method) else 0
+    spare = privacy_of(experiment).spare_rounds if spare_rounds is None else spare_rounds
+    return (bridging + aligning + spare) * ti_steps(experiment, experiment.federation.steps)
 
 
 def sigma_of(experiment: Experiment) -> float:

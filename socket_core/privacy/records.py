@@ -35,11 +35,15 @@ class Records:
         source: The frozen source, in eval mode.
         experiment: Views, preparation and seed.
         device: Where batches go.
+        with_rgb: Whether batches hold the RGB halves too.
     """
 
-    def __init__(self, pairs: Pairs, source: Model, experiment: Experiment, device: torch.device) -> None:
+    def __init__(
+        self, pairs: Pairs, source: Model, experiment: Experiment, device: torch.device, *, with_rgb: bool = False
+    ) -> None:
         self._target = Loader(pairs.target, Preprocessing.of(experiment.data), device)
         rgb = Loader(pairs.rgb, Preprocessing.of(experiment.data, "rgb"), device)
+        self._rgb = rgb if with_rgb else None
         self.count, self._views = len(pairs), experiment.method.ti_views
         digests = record_digests(pairs)
         self._draws = [self._draw(digest, experiment.seed) for digest in digests]
@@ -50,11 +54,17 @@ class Records:
         rng = np.random.default_rng(derive_seed(seed, "record views", digest.hex()))
         return join([identity(1), self._target.draw(rng, self._views - 1)])
 
-    def batch(self, index: Index) -> tuple[Tensor, Tensor]:
-        """Target halves ``(B, V, 3, H, W)`` and source features ``(B, V, D)`` of the pairs at ``index``, B >= 1."""
-        x = self._target.batch(np.repeat(index, self._views), join([self._draws[i] for i in index]))
+    def batch(self, index: Index) -> tuple[Tensor, ...]:
+        """The pairs at ``index``, B >= 1 of them, in V views each.
+
+        Returns:
+            Target halves ``(B, V, 3, H, W)``, source features ``(B, V, D)``, and RGB halves where they are wanted.
+        """
+        rows, draws = np.repeat(index, self._views), join([self._draws[i] for i in index])
         features = self._features[torch.as_tensor(index, device=self._features.device)]
-        return x.reshape(len(index), self._views, *x.shape[1:]), features
+        images = [half.batch(rows, draws) for half in (self._target, self._rgb) if half is not None]
+        x, *rgb = (image.reshape(len(index), self._views, *image.shape[1:]) for image in images)
+        return x, features, *rgb
 
 
 @torch.no_grad()

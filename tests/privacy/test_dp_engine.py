@@ -82,7 +82,7 @@ def test_a_refused_charge_leaves_pairs_and_network_alone(monkeypatch: pytest.Mon
     [
         ({"method__ti_loss": "frobenius"}, "frobenius"),
         ({"method__trust": "agreement"}, "method.trust"),
-        ({"method__name": "tgkt"}, "translator.kind"),
+        ({"method__name": "tgkt"}, "translator.weights.domain"),
         ({"privacy__epsilon": 3.0}, "epsilon or sigma"),
         ({"privacy__sigma": 0.1}, "sigma"),
     ],
@@ -114,3 +114,23 @@ def test_a_subclass_has_to_say_anew_that_its_terms_are_of_one_pair() -> None:
 def test_without_the_section_the_digest_is_what_it_was() -> None:
     assert experiment().digest() == experiment(privacy=None).digest() != private().digest()
     assert '"privacy"' not in experiment().model_dump_json(exclude={"privacy": True})
+
+
+def test_fewer_ti_steps_than_optimiser_steps_are_charged_and_counted() -> None:
+    purse = Purse()
+    _, _, visits = run(private(privacy__every=2), purse)
+    assert purse.charged == [Event(1.0, 0.5, 1)]  # of three optimiser steps the second
+    assert visits == 3 * 6 + 4
+
+
+def test_an_interval_longer_than_a_round_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no TI step in 3 steps"):
+        private(privacy__every=4)
+
+
+def test_the_log_tells_how_loud_the_signal_was(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="socket_fl.privacy"):
+        run(private(privacy__sigma=1000.0), Purse())
+    said = [r for r in caplog.records if "signal was" in r.getMessage()]
+    assert len(said) == 1
+    assert said[0].levelname == "WARNING"

@@ -77,7 +77,7 @@ def test_per_record_gradients_are_those_of_one_record_at_a_time(scope: str, seve
         x, features = step._records.batch(np.array([position]))
         method.target.zero_grad()
         with bn_mode(method.target, "frozen"):
-            method.pair_loss(features[0], method.target.features(x[0])).backward()
+            method.pair_loss(method.target.features(x[0]), features[0]).backward()
         for name, parameter in scope_parameters(method.target, step._cfg.scope).items():
             assert parameter.grad is not None
             assert_near(found[name][position], parameter.grad)
@@ -103,7 +103,7 @@ def test_opacus_finds_the_same_clipped_sum() -> None:
         ours = step.clipped_sum(FEW)
         target.train()
         with bn_mode(target, "frozen"):
-            hooked = GradSampleModule(dp_step._Features(target), strict=False)
+            hooked = GradSampleModule(dp_step.Part(target, target.features), strict=False)
             optimiser = DPOptimizer(
                 torch.optim.SGD(step._scope.values(), lr=1.0),
                 noise_multiplier=0.0,
@@ -113,7 +113,7 @@ def test_opacus_finds_the_same_clipped_sum() -> None:
             x, features = step._records.batch(FEW)
             torch.stack(
                 [
-                    step._method.pair_loss(f, g[None])
+                    step._method.pair_loss(g[None], f)
                     for f, g in zip(features, hooked(x[:, 0].contiguous()), strict=True)
                 ]
             ).mean().backward()
