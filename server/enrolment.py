@@ -24,6 +24,9 @@ SETTLE_SECONDS = 5.0
 ASK_AGAIN = ("no_reply", "site_error", "duplicate_site")
 """Not the site's last word: such nodes are asked again before the next round."""
 
+PAUSE_SECONDS = 1.0
+"""Before they are asked again for want of a quorum."""
+
 ASK_AGAIN_SECONDS = 10.0
 """How long a round may wait for those who were silent before."""
 
@@ -41,6 +44,10 @@ class Roll:
     sites: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
+
+    def may_change(self) -> bool:
+        """Whether somebody who is not on it has not said a last word."""
+        return any(why in ASK_AGAIN for why in self.refused.values())
 
 
 def wait_for_nodes(grid: Grid, *, expected: int, quorum: int, seconds: float) -> list[int]:

@@ -31,7 +31,7 @@ from server.checkpoint import (
     write_checkpoint,
 )
 from server.choice import best_round, is_over
-from server.enrolment import Roll, enrol, wait_for_nodes
+from server.enrolment import PAUSE_SECONDS, Roll, enrol, wait_for_nodes
 from server.evaluation import evaluate_round
 from server.journal import Journal
 from server.messaging import exchange
@@ -118,7 +118,7 @@ def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
     federation = job.experiment.federation
     nodes = wait_for_nodes(grid, expected=federation.sites, quorum=federation.quorum, seconds=federation.enrol_seconds)
     session.tell("nodes", {"nodes": len(nodes)})
-    session.enrol(state, nodes)
+    session.gather(state, nodes)
     sites, refused = session.roll.sites, session.roll.refused
     session.tell("enrolled", {"sites": sorted(sites.values()), "refused": sorted(refused.values())})
     if record is not None:  # killed after a checkpoint and before its metrics were written
@@ -162,6 +162,15 @@ class _Session:
             releases={d: partial(pack_release, f) for d, f in zip(_digests(self.job), folders, strict=True)},
             deadline_seconds=self.job.experiment.federation.enrol_seconds,
         )
+
+    def gather(self, state: ServerState, nodes: list[int]) -> None:
+        """Enrols, and asks those that failed again while there is no quorum: on a busy machine a start may fail."""
+        federation = self.job.experiment.federation
+        end = time.monotonic() + federation.enrol_seconds
+        self.enrol(state, nodes)
+        while len(self.roll.sites) < federation.quorum and self.roll.may_change() and time.monotonic() < end:
+            time.sleep(PAUSE_SECONDS)
+            self.enrol(state, sorted(self.grid.get_node_ids()))
 
     def train_round(self, state: ServerState) -> tuple[ServerState, dict[str, Any]]:
         """The state after one more round, and the round's record.

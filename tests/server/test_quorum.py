@@ -59,7 +59,7 @@ def test_the_quorum_may_be_missed_in_the_first_round(world: World, tmp_path: Pat
 
 
 def test_sites_that_did_not_enrol_are_among_the_reasons(world: World, tmp_path: Path) -> None:
-    bench = short_bench(world, tmp_path)
+    bench = short_bench(world, tmp_path, federation__enrol_seconds=1.5)
 
     def refuses(message: Message, _reply: Message | None) -> Message | None:
         return Message(refusal("", REASON_POLICY), reply_to=message)
@@ -67,3 +67,15 @@ def test_sites_that_did_not_enrol_are_among_the_reasons(world: World, tmp_path: 
     grid = ChangingGrid(bench.contexts(), {BAD_NODE: refuses, 102: lost}, types=("query.enrol",))
     with pytest.raises(FederationError, match=r"node 101 did not enrol: policy; node 102 did not enrol: site_error"):
         bench.run(grid)
+
+
+def test_sites_that_fail_at_first_are_asked_again_until_there_is_a_quorum(world: World, tmp_path: Path) -> None:
+    bench, asked = short_bench(world, tmp_path, federation__quorum=3), []
+
+    def fails_once(message: Message, reply: Message | None) -> Message | None:
+        asked.append(message)
+        return lost(message, reply) if len(asked) == 1 else reply
+
+    bench.run(ChangingGrid(bench.contexts(), {BAD_NODE: fails_once}, types=("query.enrol",)))
+    assert len(asked) == 2
+    assert [r["sites"] for r in bench.records()] == [["site-00", "site-01", "site-02"]] * 2
