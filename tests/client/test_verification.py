@@ -89,7 +89,7 @@ def test_a_charge_that_was_made_afterwards_does_not_count(asked: Asked) -> None:
 
 def test_an_update_without_dp_in_a_job_with_dp_fails(asked: Asked) -> None:
     asked.train(3, privacy=None)
-    assert asked.failed() == ["updates_were_charged"]
+    assert asked.failed() == ["updates_were_charged", "kept_state_was_charged"]
     assert "left without DP" in asked.check("updates_were_charged").text
 
 
