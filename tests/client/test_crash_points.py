@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from client import handlers
+from client.egress import seal
 from client.journal import Journal
 from client.store import SiteStore
+from socket_core.engine import adapt
+from socket_core.privacy.accounting import rdp_epsilon
 from socket_core.privacy.ledger import Account, BudgetError, Limits
 from tests.client.auditing import Asked, is_update
 from tests.server.builders import Kill, World
@@ -31,11 +34,11 @@ def _die_after(function: Callable[..., Any]) -> Callable[..., Any]:
 POINTS: dict[str, tuple[object, str, Callable[..., Any], int, int]] = {
     "before the charge": (Account, "charge", _die, 0, 0),
     "after the charge": (Account, "charge", _die_after(Account.charge), 1, 0),
-    "after training": (handlers, "adapt", _die_after(handlers.adapt), 1, 0),
+    "after training": (handlers, "adapt", _die_after(adapt), 1, 0),
     "after its state was kept": (SiteStore, "save_batchnorm", _die_after(SiteStore.save_batchnorm), 1, 0),
     "before the journal's line": (Journal, "write", _die, 1, 0),
     "after the journal's line": (Journal, "write", _die_after(Journal.write), 1, 1),
-    "before the answer": (handlers, "seal", _die_after(handlers.seal), 1, 1),
+    "before the answer": (handlers, "seal", _die_after(seal), 1, 1),
 }
 """Where, what happens there, and charges and updates on the disk afterwards."""
 
@@ -71,12 +74,10 @@ def test_a_budget_for_one_round_is_used_up_by_a_round_that_crashed(
 ) -> None:
     asked = Asked(world, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(handlers, "adapt", _die_after(handlers.adapt))
+        patch.setattr(handlers, "adapt", _die_after(adapt))
         with pytest.raises(Kill):
             asked.train()
     spent = asked.charges()[0].event
-    from socket_core.privacy.accounting import rdp_epsilon
-
     cap = Limits(1.01 * rdp_epsilon([spent], 1e-5), 1e-5)
     monkeypatch.setattr("client.site.limits", lambda *_: cap)
     with pytest.raises(BudgetError):
