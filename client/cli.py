@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from client import cli_audit
+from client.cli_audit import AnySiteFile, Json, SiteFile
 from socket_core.command_line import run
 from socket_core.config import Experiment, load_experiment
 from socket_core.errors import ConfigError
@@ -20,11 +22,8 @@ app = typer.Typer(
     help="Check a site's images and policy, and adapt a release without any server.",
 )
 
-AnySiteFile = Annotated[Path | None, typer.Argument(metavar="[SITE.YAML]", help="The site's own configuration.")]
 AnyConfig = Annotated[Path | None, typer.Option("--config", help="Experiment: method, sizes, classes, list files.")]
-SiteFile = Annotated[Path, typer.Argument(metavar="SITE.YAML", help="The site's own configuration.")]
 Config = Annotated[Path, typer.Option("--config", help="Experiment: method, sizes, steps.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 @app.command()
@@ -135,20 +134,8 @@ def policy(
         print(sentence)
 
 
-@app.command()
-def audit(site_file: SiteFile, as_json: Json = False) -> None:
-    """Show what was spent on the TI pairs, by run and in total, after checking the ledger's chain.
-
-    Ends with code 8 if the ledger is missing or altered, with 7 if more is spent than the policy's cap.
-
-    Example: socket-site audit site.yaml --json
-    """
-    from client import audit as auditing
-    from client.site import open_deployed
-
-    found = auditing.audit(open_deployed(site_file))
-    print(json.dumps(found) if as_json else "\n".join(auditing.lines(found)))
-    auditing.check_cap(found)
+app.command()(cli_audit.audit)
+app.command()(cli_audit.egress)
 
 
 def main() -> None:

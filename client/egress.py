@@ -1,24 +1,25 @@
-"""The one place through which anything leaves a site, and the journal of what left.
+"""The one place through which anything leaves a site.
 
-Only what is declared here may leave, whatever the rest of the code does: known payloads under the site's own
-name, and arrays of the type and length that the payload states. The journal holds a hash of the payload and
-key, type, length and hash of each array, never a value.
+Only what is declared here may leave, whatever the rest of the code does: known payloads under the site's own name,
+in them the fields listed here, and arrays of the type and length that the payload states, to the byte. No field is
+for a loss, a clip fraction, the number of TI pairs or the size of a batch of them. What leaves is written down first
+(:mod:`client.journal`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from flwr.app import ArrayRecord, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 
-from protos.codec import kind_of, size_of
+from client.journal import Journal, Pairs, entry_of
+from protos.codec import kind_of, values_of
 from protos.release_pb2 import TensorSpec
 from protos.wire_pb2 import Enrolment, Evaluation, Refusal, Update
 from socket_core.errors import PolicyError
@@ -31,6 +32,18 @@ KINDS: dict[str, type[Outgoing]] = {
     "Refusal": Refusal,
 }
 """Payloads that may leave."""
+
+FIELDS: dict[str, frozenset[str]] = {
+    "Enrolment": frozenset({"schema_version", "site", "modality", "has_release", "further_release_digests"}),
+    "Update": frozenset(
+        {"schema_version", "experiment", "site", "round", "tensors", "batchnorm", "examples", "delta_sha256"}
+    ),
+    "Evaluation": frozenset(
+        {"schema_version", "experiment", "site", "round", "held_out", "transductive", "validation"}
+    ),
+    "Refusal": frozenset({"schema_version", "site", "reason"}),
+}
+"""Fields that may leave in each: a field that is new on the wire stays at home until it is listed here."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +67,19 @@ class Gate:
     translator: bool = False
 
 
-def seal(records: RecordDict, gate: Gate) -> RecordDict:
+def seal(records: RecordDict, gate: Gate, *, pairs: Pairs = "none") -> RecordDict:
     """Checks what is about to leave and writes it down first.
+
+    Args:
+        records: The message.
+        gate: Of this site.
+        pairs: What the message owes to TI pairs, for the journal.
 
     Raises:
         PolicyError: If anything is not declared; nothing has left then.
+        PrivacyError: If the journal is missing, altered or damaged; nothing has left then.
     """
-    payload = _payload(records)
+    payload, content = _payload(records)
     if payload.site != gate.site:
         raise _undeclared("a payload under another name")
     if isinstance(payload, Evaluation) and (payload.held_out or payload.transductive) and not gate.confusion:
@@ -73,11 +92,35 @@ def seal(records: RecordDict, gate: Gate) -> RecordDict:
     sizes = declared_arrays(payload, gate)
     if extra := sorted(arrays.keys() - sizes.keys()):
         raise _undeclared(f"array {extra[0]!r}")
-    for name, array in arrays.items():
-        if array.dtype != "float32" or tuple(array.shape) != (sizes[name],):
-            raise _undeclared(f"array {name!r} as {array.dtype} {tuple(array.shape)}")
-    _write_down(records, payload, gate.journal)
+    leaving = {name: (array.data, _values(name, array, sizes[name])) for name, array in arrays.items()}
+    _check_specs(payload, leaving)
+    Journal(gate.journal).write(entry_of(payload, content, leaving, pairs))
     return records
+
+
+def _values(name: str, array: Array, size: int) -> NDArray[np.generic]:
+    """What is in an array, which must be ``size`` floats and nothing beside them."""
+    if array.dtype != "float32" or tuple(array.shape) != (size,):
+        raise _undeclared(f"array {name!r} as {array.dtype} {tuple(array.shape)}")
+    values = values_of(array)
+    # Written out again they must give the same bytes: something could ride behind them.
+    if values is None or values.shape != (size,) or values.dtype != np.float32 or Array(values).data != array.data:
+        raise _undeclared(f"array {name!r} with other content than it says")
+    return values
+
+
+def _check_specs(payload: Outgoing, arrays: Mapping[str, object]) -> None:
+    """An update's lists of tensors must be what the arrays hold."""
+    if not isinstance(payload, Update):
+        return
+    for specs in (payload.tensors, payload.batchnorm):
+        keys = [spec.key for spec in specs]
+        if len(set(keys)) != len(keys):
+            raise _undeclared("a tensor listed twice")
+        if other := [spec.dtype for spec in specs if spec.dtype != "float32"]:
+            raise _undeclared(f"a tensor of {other[0]!r}")
+    if payload.tensors and "delta" not in arrays:
+        raise _undeclared("a list of tensors without them")
 
 
 def _is_translators(spec: TensorSpec) -> bool:
@@ -96,8 +139,8 @@ def declared_arrays(payload: Outgoing, gate: Gate) -> dict[str, int]:
     return sizes
 
 
-def _payload(records: RecordDict) -> Outgoing:
-    """The payload, which must be all that there is beside arrays."""
+def _payload(records: RecordDict) -> tuple[Outgoing, bytes]:
+    """The payload and its bytes, which must be all that there is beside arrays."""
     kind, wire = kind_of(records), records.config_records.get("wire")
     if kind not in KINDS or wire is None:
         raise _undeclared(f"a payload {kind!r}")
@@ -113,36 +156,13 @@ def _payload(records: RecordDict) -> Outgoing:
         payload.ParseFromString(content)
     except DecodeError:
         raise _undeclared("a payload that cannot be read") from None
+    if extra := sorted({field.name for field, _ in payload.ListFields()} - FIELDS[kind]):
+        raise _undeclared(f"field {extra[0]!r} of {kind}")
     payload.DiscardUnknownFields()
     if payload.SerializeToString(deterministic=True) != content:
         raise _undeclared(f"unknown fields in {kind}")
-    return payload
+    return payload, content
 
 
 def _undeclared(what: str) -> PolicyError:
     return PolicyError(f"{what} is not declared and may not leave", where="egress", remedy="this is a fault: report it")
-
-
-def _write_down(records: RecordDict, payload: Outgoing, journal: Path) -> None:
-    content = records.config_records["wire"]["payload"]
-    arrays = records.array_records.get("arrays", ArrayRecord())
-    line = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "kind": kind_of(records),
-        "experiment": getattr(payload, "experiment", ""),
-        "round": getattr(payload, "round", 0),
-        "bytes": size_of(records),
-        "payload_sha256": _digest(content if isinstance(content, bytes) else b""),
-        "arrays": {
-            name: {"dtype": a.dtype, "shape": list(a.shape), "sha256": _digest(a.data)} for name, a in arrays.items()
-        },
-    }
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    with journal.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -11,6 +11,7 @@ from flwr.app import RecordDict
 from client import policy
 from client.bridging import own_bridge, sent_bridge
 from client.egress import seal
+from client.journal import Pairs
 from client.releases import digests_of, find_release, holds, keep_pinned
 from client.site import Site
 from protos.codec import WireError, arrays_of, decode, encode, sha256, specs_to_proto
@@ -37,7 +38,7 @@ from socket_core.exchange import (
     travelling_specs,
     unflatten,
 )
-from socket_core.methods import METHODS
+from socket_core.methods import METHODS, needs_pairs
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS
 from socket_core.release_fit import check_fits
 from socket_core.stages import federated_rounds, place_of, shares_bridge
@@ -74,16 +75,15 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
     """One round of adaptation; answers with the change of the travelling parameters."""
     job = _Round(site, records, trained=False)
     holdings, source, bridge = site.load(job.experiment), combine(job.releases), job.bridge
-    budget = site.budget(job.experiment, holdings, job.request.experiment)
+    budget = site.budget(job.experiment, holdings, job.request.experiment, job.request.round)
     if bridge is None:
         names = job.request.experiment, site.name
         bridge = own_bridge(job.experiment, *names, site.store, lambda: holdings.data, job.network, source, budget)
     labels = holdings.reporting.tr_labels if _is_oracle(job.experiment) and holdings.reporting is not None else None
-    segment = job.segment(site.name)
+    request, segment = job.request, job.segment(site.name)
     adapt(job.network, source, holdings.data, job.experiment, segment, bridge=bridge, labels=labels, budget=budget)
     learner = bridge if job.place.stage == "bridge" and bridge is not None else job.network
     learner.cpu()
-    request = job.request
     if job.policy == "local" and job.place.stage == "adapt":
         site.store.save_batchnorm(request.experiment, request.round, batchnorm_state(job.network), request.keep_round)
     if request.round == request.rounds:
@@ -95,15 +95,16 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         arrays["bn_mean"] = flatten({name: m.mean for name, m in moments.items()}, job.bn_specs)
         arrays["bn_var"] = flatten({name: m.var for name, m in moments.items()}, job.bn_specs)
     answer = Update(
-        experiment=job.request.experiment,
+        experiment=request.experiment,
         site=site.name,
-        round=job.request.round,
+        round=request.round,
         tensors=specs_to_proto(job.specs),
         batchnorm=specs_to_proto(job.bn_specs),
         examples=len(holdings.data.tr),
         delta_sha256=sha256(delta),
     )
-    return seal(encode(answer, arrays), site.gate)
+    owed: Pairs = "dp" if budget is not None else "open" if needs_pairs(job.experiment.method) else "none"
+    return seal(encode(answer, arrays), site.gate, pairs=owed)
 
 
 def _warn_of_collapse(job: _Round, data: SiteData) -> None:

@@ -13,6 +13,7 @@ from flwr.app import Context
 from pydantic import Field, ValidationError
 
 from client.egress import Gate
+from client.journal import Journal
 from client.policy import SIMULATION, SitePolicy, limits
 from client.store import SiteStore
 from socket_core.config import NAME, DataConfig, Experiment, Section
@@ -97,22 +98,42 @@ class Site:
         """Where what was spent on its TI pairs is written down."""
         return self.store.home / "ledger.sqlite"
 
-    def budget(self, experiment: Experiment, holdings: Holdings, job: str) -> Account | None:
+    @property
+    def journal_file(self) -> Path:
+        """Where what left is written down."""
+        return self.store.home / "egress.sqlite"
+
+    def budget(self, experiment: Experiment, holdings: Holdings, job: str, round_: int | None = None) -> Account | None:
         """What a job may spend on the TI pairs; None if it asks for no DP or does not look at them.
 
+        Each charge says how many messages had left by then and what the last one is told by. So an auditor sees,
+        without trusting a clock, that a round was charged before its update left, and that the journal was not begun
+        anew.
+
+        Args:
+            experiment: What the job asks for.
+            holdings: The site's images.
+            job: The job's name.
+            round_: Of a federation; None where nothing is sent.
+
         Raises:
-            PrivacyError: If the ledger was there and is missing, altered or damaged.
+            PrivacyError: If ledger or journal were there and are missing, altered or damaged.
         """
         if experiment.privacy is None or not needs_pairs(experiment.method):
             return None
-        return Ledger(self.ledger_file).account(holdings.pair_digests(), job, limits(self.policy, experiment))
+        left, mark = Journal(self.journal_file).mark()
+        about: dict[str, str | float] = {"left": left, "left_mark": mark}
+        if round_ is not None:
+            about["round"] = round_
+        allowed = limits(self.policy, experiment)
+        return Ledger(self.ledger_file).account(holdings.pair_digests(), job, allowed, about)
 
     @property
     def gate(self) -> Gate:
         """What may leave this site."""
         return Gate(
             self.name,
-            self.store.home / "egress.jsonl",
+            self.journal_file,
             statistics="pooled" in self.policy.bn_policies,
             confusion=self.simulated,
             validation=self.policy.validation_scores,

@@ -57,6 +57,13 @@ class SiteStore:
                     log.warning("BatchNorm state %s cannot be read (%s), an older one is taken", path.name, error)
         return None
 
+    def kept_rounds(self) -> dict[str, list[int]]:
+        """Rounds after which a BatchNorm state is kept, ascending, by job."""
+        found: dict[str, list[int]] = {}
+        for path in sorted(self.home.glob("jobs/*/round-[0-9]*.safetensors")):
+            found.setdefault(path.parent.name, []).append(_round(path))
+        return found
+
     def save_bridge(self, experiment: str, state: dict[str, Tensor]) -> None:
         """Keeps the site's own translator for this job."""
         # Training keeps convolutions channels last, which safetensors does not write.

@@ -42,19 +42,30 @@ class Chain:
     Args:
         path: The database. It is made if neither it nor its key nor its head is there.
         create: Whether it may be made.
+        whole: Whether opening checks all entries, or the newest against the head alone, which takes the same time
+            however many there are.
+        called: What messages call it.
 
     Raises:
         PrivacyError: If one of the three files is missing or they do not agree.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, whole: bool = True, called: str = "ledger") -> None:
         self.path, self._key_file, self._head_file = path, path.with_suffix(".key"), path.with_suffix(".head")
-        if not create and not path.exists() and not self._key_file.exists() and not self._head_file.exists():
-            raise PrivacyError("no ledger here yet", where=str(path), remedy="the first run with DP starts one")
+        self._called = called
+        if not create and not self.begun(path):
+            raise PrivacyError(
+                f"no {called} here yet", where=str(path), remedy="the first run that needs one starts it"
+            )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.locked():
             self._key = self._make_sure()
-            self.read()
+            self._checked(whole=whole)
+
+    @staticmethod
+    def begun(path: Path) -> bool:
+        """Whether any of the three files is there."""
+        return any(file.exists() for file in (path, path.with_suffix(".key"), path.with_suffix(".head")))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -72,7 +83,7 @@ class Chain:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         raise PrivacyError(
-                            f"another process holds the ledger for over {WAIT_SECONDS:g} s",
+                            f"another process holds the {self._called} for over {WAIT_SECONDS:g} s",
                             where=str(self.path),
                             remedy="wait for it, or end it",
                         ) from None
@@ -89,20 +100,37 @@ class Chain:
         Raises:
             PrivacyError: If an entry was altered or taken away, or the file is damaged.
         """
+        return [json.loads(body) for _, body, _ in self._checked()]
+
+    def codes(self) -> list[str]:
+        """The code of each entry, checked as in :meth:`read`: whoever wrote one down can tell that list later."""
+        return [code for _, _, code in self._checked()]
+
+    def newest(self) -> tuple[int, str]:
+        """How many entries there are and the code of the last one, ``(0, "")`` for none; only that one is checked."""
+        found = self._checked(whole=False)
+        return (found[-1][0], found[-1][2]) if found else (0, "")
+
+    def _checked(self, *, whole: bool = True) -> list[tuple[int, str, str]]:
+        """Number, body and code of all entries, or of the one that the head names and those after it."""
         count, last = self._head()  # before the entries: these only grow
-        code, entries = "", []
+        code, found, skipped = "", [], 0 if whole else max(count - 1, 0)
         with self._database() as database:
-            rows = database.execute("SELECT seq, body, code FROM entries ORDER BY seq").fetchall()
-        for position, (seq, body, found) in enumerate(rows, start=1):
+            rows = database.execute(
+                "SELECT seq, body, code FROM entries WHERE seq >= ? ORDER BY seq", (skipped,)
+            ).fetchall()
+        if skipped and rows:
+            code = rows.pop(0)[2] if rows[0][0] == skipped else code
+        for position, (seq, body, claimed) in enumerate(rows, start=skipped + 1):
             code = self._code(code, body)
-            if seq != position or not hmac.compare_digest(code, found):
+            if seq != position or not hmac.compare_digest(code, claimed):
                 raise self._broken(f"entry {position} is missing or was altered")
             if position == count and not hmac.compare_digest(code, last):
                 raise self._broken(f"entry {position} is not the one that the head names")
-            entries.append(json.loads(body))
-        if len(rows) < count:
-            raise self._broken(f"expected {count} entries or more, found {len(rows)}")
-        return entries
+            found.append((seq, body, code))
+        if skipped + len(found) < count:
+            raise self._broken(f"expected {count} entries or more, found {skipped + len(found)}")
+        return found
 
     def append(self, entry: dict[str, Any], *, tags: Sequence[bytes] = (), name: str = "") -> None:
         """Writes an entry, and a list of tags under ``name``; on disk when this returns. Call it while locked."""
@@ -122,20 +150,20 @@ class Chain:
             return [row[0] for row in database.execute("SELECT tag FROM tags WHERE list = ? ORDER BY tag", (name,))]
 
     def _make_sure(self) -> bytes:
-        """The key; makes all three files where nothing was ever charged.
+        """The key; makes all three files where nothing was ever written.
 
         They are made in this order: database, key, head. Only a crash in between leaves an empty database without
         the others.
         """
         if not self.path.exists():
             if self._key_file.exists() or self._head_file.exists():
-                raise self._broken("the ledger is gone, but it was here")
+                raise self._broken(f"the {self._called} is gone, but it was here")
             self._make()
         if not self._key_file.exists():
             with self._database() as database:
                 used = database.execute("SELECT count(*) FROM entries").fetchone()[0] > 0
             if used or self._head_file.exists():
-                raise self._broken("the ledger's key is gone")
+                raise self._broken(f"the {self._called}'s key is gone")
             descriptor = os.open(self._key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(secrets.token_bytes(32))
@@ -143,12 +171,12 @@ class Chain:
                 os.fsync(file.fileno())
         key = self._key_file.read_bytes()
         if len(key) != 32:
-            raise self._broken("the ledger's key is damaged")
+            raise self._broken(f"the {self._called}'s key is damaged")
         if not self._head_file.exists():
             with self._database() as database:
                 used = database.execute("SELECT count(*) FROM entries").fetchone()[0] > 0
             if used:
-                raise self._broken("the ledger's head is gone")
+                raise self._broken(f"the {self._called}'s head is gone")
             self._write_head(0, "")
         return key
 
@@ -176,7 +204,7 @@ class Chain:
             raw = json.loads(self._head_file.read_text(encoding="utf-8"))
             return int(raw["count"]), str(raw["code"])
         except (OSError, ValueError, KeyError, TypeError):
-            raise self._broken("the ledger's head is gone or damaged") from None
+            raise self._broken(f"the {self._called}'s head is gone or damaged") from None
 
     def _write_head(self, count: int, code: str) -> None:
         write_atomically(self._head_file, json.dumps({"count": count, "code": code}).encode())
@@ -186,5 +214,5 @@ class Chain:
             what,
             where=str(self.path),
             remedy="restore .sqlite, .key and .head together from a backup that is not older than the last run; "
-            "a new ledger would forget what was spent",
+            "a new one would forget what this one knows",
         )

@@ -8,8 +8,8 @@ has been through is at most what all data sets that overlap with its own have be
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,7 +58,8 @@ class Charge:
         data: Fingerprint of the data set.
         job: What it was charged for.
         event: The steps.
-        about: Clip norm and scope, for the reader.
+        about: Clip norm and scope; of a federation's round also its number, and how many messages had left
+            the site by then.
     """
 
     time: str
@@ -97,9 +98,11 @@ class Ledger:
                 chain.append({"kind": "data", "data": data, "time": _now()}, tags=tags, name=data)
         return data
 
-    def account(self, records: Iterable[bytes], job: str, limits: Limits) -> Account:
-        """The budget of one job on one data set."""
-        return Account(self, self.register(records), job, limits)
+    def account(
+        self, records: Iterable[bytes], job: str, limits: Limits, about: Mapping[str, str | float] | None = None
+    ) -> Account:
+        """The budget of one job on one data set; ``about`` goes with every charge."""
+        return Account(self, self.register(records), job, limits, about or {})
 
     def charges(self) -> list[Charge]:
         """All charges in order, after checking the whole chain and every data set.
@@ -155,12 +158,14 @@ class Account:
         data: Fingerprint of the data set.
         job: The job's name.
         limits: What may be spent.
+        about: Goes with every charge.
     """
 
     ledger: Ledger
     data: str
     job: str
     limits: Limits
+    about: Mapping[str, str | float] = field(default_factory=dict)
 
     def charge(self, event: Event, **about: str | float) -> None:
         """Writes the event down before its steps run; on disk when this returns.
@@ -170,7 +175,7 @@ class Account:
         Raises:
             BudgetError: If the event would pass a limit; nothing is written then.
         """
-        self.ledger.charge(self.data, self.job, event, self.limits, about)
+        self.ledger.charge(self.data, self.job, event, self.limits, {**self.about, **about})
 
 
 def _charge(entry: dict[str, Any]) -> Charge:

@@ -266,7 +266,7 @@ def test_a_release_signed_by_another_key_is_refused_and_not_kept(bench: Bench, w
     folder = ensure_release(bench.experiment, stranger, world.cache, confirm_batchnorm=True, say=quiet)
     answer = call(_release_message(pack_release(folder)), RELEASE, bench.context(0, 1))
     assert reason_of(answer) == REASON_RELEASE
-    assert set(tree(bench.home / "sites")) == {"site-00/egress.jsonl"}
+    assert set(tree(bench.home / "sites")) == {f"site-00/egress.{end}" for end in ("sqlite", "key", "head", "lock")}
 
 
 @pytest.mark.parametrize("change", [lambda w: w[:-1], lambda w: w + b"x", lambda w: w[:-1] + b"\0", lambda w: b""])
@@ -294,6 +294,9 @@ def test_a_site_says_that_it_holds_a_release_only_when_it_does(bench: Bench) -> 
 
 # --- names that come over the wire
 
+WRITTEN = {"home/sites/site-00/egress.sqlite", "home/sites/site-00/egress.head"}
+"""What one more message changes in the journal."""
+
 
 @pytest.mark.parametrize(
     "name", ["../../evil", "/tmp/evil", "a/b", "..", "", "a\\b", "jobs/../../../evil", "x" * 500, "a\x00b"]
@@ -307,7 +310,7 @@ def test_an_experiment_name_never_chooses_where_a_file_is_written(
     reason_of(call(round_request(bench, experiment=name), kind, bench.context(0, 1)))
     after = tree(tmp_path)
     changed = {path for path in after if after[path] != before.get(path)}
-    assert changed == {"home/sites/site-00/egress.jsonl"}
+    assert changed == WRITTEN
     assert before.keys() <= after.keys()
 
 
@@ -317,4 +320,4 @@ def test_a_round_writes_into_the_home_of_its_site_only(bench: Bench, tmp_path: P
     call(round_request(bench), TRAIN, bench.context(0, 1))
     after = tree(tmp_path)
     changed = {path for path in after if after[path] != before.get(path)}
-    assert changed == {"home/sites/site-00/egress.jsonl", "home/sites/site-00/jobs/job-1/round-00001.safetensors"}
+    assert changed == WRITTEN | {"home/sites/site-00/jobs/job-1/round-00001.safetensors"}

@@ -44,7 +44,7 @@ def test_a_site_is_what_its_file_says(deployed: Deployment) -> None:
     assert (len(holdings.data.tr), len(holdings.data.ti)) == (8, 6)
     assert holdings.reporting is None
     assert holdings.transductive is None
-    journal = deployed.folder / "home" / "egress.jsonl"
+    journal = deployed.folder / "home" / "egress.sqlite"
     assert site.gate == Gate("north-roof", journal, statistics=False, confusion=False, translator=True)
     assert not site.simulated
     assert (deployed.folder / "home").stat().st_mode & 0o077 == 0
@@ -266,7 +266,7 @@ def test_deployed_sites_complete_a_federation_under_their_own_names(world: World
         home = site.folder / "home"
         assert (home / "releases" / bench.release.info.digest).is_dir()
         assert SiteStore(home).load_batchnorm(state.experiment, 2) is not None
-        assert (home / "egress.jsonl").is_file()
+        assert (home / "egress.sqlite").is_file()
         outside = {name: data for name, data in tree(site.folder).items() if not name.startswith("home/")}
         assert outside == before[node], "a site writes into its home only"
 

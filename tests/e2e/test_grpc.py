@@ -5,7 +5,6 @@ Without TLS, on loopback: transport and deployment code are tested here, certifi
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 
 from client.app import app
+from client.journal import Journal
 from server import rounds
 from server.app import job_folder
 from server.checkpoint import Identity, load_newest
@@ -111,6 +111,6 @@ def test_deployed_sites_over_grpc_reach_the_parameters_of_the_run_in_process(wor
     job = rounds.Job(bench.experiment, bench.release, bench.release_folder, tmp_path / "inside")
     inside = rounds.run(LocalGrid(app, contexts), job)
     np.testing.assert_array_equal(state.parameters, inside.parameters)
-    journal = [json.loads(line) for line in (tmp_path / "north" / "home" / "egress.jsonl").read_text().splitlines()]
+    journal = Journal(tmp_path / "north" / "home" / "egress.sqlite", create=False).read()
     assert {line["kind"] for line in journal} == {"Enrolment", "Update", "Evaluation"}
     assert processes_of(folder) == []

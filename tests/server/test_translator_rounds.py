@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from flwr.app import ArrayRecord, Message
 
 from client import bridging
 from client.app import app
+from client.journal import Journal
 from client.store import SiteStore
 from protos.codec import EVALUATE, TRAIN, decode, encode, kind_of
 from protos.wire_pb2 import REASON_MALFORMED, Refusal, RoundRequest, Update
@@ -167,12 +167,12 @@ def test_the_journals_of_the_sites_name_the_same_arrays(told: tuple[str, Bench, 
     network, bridge = length(_network_specs(bench)), length(_bridge_specs(bench))
     assert network != bridge
     for site in ("site-00", "site-01"):
-        lines = (bench.home / "sites" / site / "egress.jsonl").read_text(encoding="utf-8").splitlines()
-        arrays = [line["arrays"] for line in map(json.loads, lines) if line["kind"] == "Update"]
+        lines = Journal(bench.home / "sites" / site / "egress.sqlite", create=False).read()
+        arrays = [line["arrays"] for line in lines if line["kind"] == "Update"]
         assert all(a.keys() == {"delta"} for a in arrays)
         shapes = [a["delta"]["shape"] for a in arrays]
         assert shapes == ([[bridge]] if exchange == "shared" else []) + [[network]] * 2
-        others = [line["arrays"] for line in map(json.loads, lines) if line["kind"] != "Update"]
+        others = [line["arrays"] for line in lines if line["kind"] != "Update"]
         assert all(a == {} for a in others)
 
 
