@@ -130,8 +130,7 @@ class DpStep:
             total = self.clipped_sum(index)
         self._optimiser.zero_grad()
         for name, parameter in self._scope.items():
-            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape, dtype=np.float32)).to(parameter)
-            parameter.grad = (total[name] + self._sigma * cfg.clip * noise) / cfg.expected_batch
+            parameter.grad = (total[name] + self._sigma * cfg.clip * self.noise(parameter)) / cfg.expected_batch
         self._optimiser.step(factor)
         self._optimiser.zero_grad()
         for name, buffer in target.named_buffers():
@@ -139,6 +138,10 @@ class DpStep:
                 raise PrivacyError(
                     f"TI pairs have changed the buffer {name}", where="privacy", remedy="this is a fault: report it"
                 )
+
+    def noise(self, like: Tensor) -> Tensor:
+        """Fresh standard normal values in the shape of ``like``."""
+        return torch.from_numpy(self._rng.standard_normal(like.shape, dtype=np.float32)).to(like)
 
     @torch.no_grad()
     def clipped_sum(self, index: Index) -> dict[str, Tensor]:
