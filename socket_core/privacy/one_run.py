@@ -60,7 +60,8 @@ def _binomial(n: int, epsilon: float) -> NDArray[np.float64]:
     factorial = np.concatenate([[0.0], np.log(np.arange(1, n + 1)).cumsum()])
     k = np.arange(n + 1)
     odds = -math.log1p(math.exp(-epsilon))  # log of the success probability; of the other one: minus epsilon more
-    return np.exp(factorial[n] - factorial - factorial[::-1] + n * odds - (n - k) * epsilon)
+    mass: NDArray[np.float64] = np.exp(factorial[n] - factorial - factorial[::-1] + n * odds - (n - k) * epsilon)
+    return mass
 
 
 def epsilon_lower_bound(canaries: int, guesses: int, correct: int, delta: float, confidence: float = 0.95) -> float:
