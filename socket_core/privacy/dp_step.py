@@ -146,8 +146,7 @@ class DpStep:
             total = self.clipped_sum(index)
         self._optimiser.zero_grad()
         for name, parameter in self._scope.items():
-            drawn = torch.from_numpy(self._rng.standard_normal(parameter.shape, dtype=np.float32)).to(parameter)
-            noise = self._sigma * cfg.clip * drawn
+            noise = self._sigma * cfg.clip * self.noise(parameter)
             parameter.grad = (total[name] + noise) / cfg.expected_batch
             self._signal += float(total[name].square().sum())
             self._noise += float(noise.square().sum())
@@ -163,9 +162,13 @@ class DpStep:
 
     def _tell(self) -> None:
         """Says in the site's own log how loud the signal was. It is not private: it never leaves."""
-        ratio = math.sqrt(self._signal / self._noise)
+        ratio = math.sqrt(self._signal / self._noise) if self._noise else math.inf
         say = log.warning if ratio < DROWNED else log.info
         say("TI steps under DP: the signal was %.2g of the noise over the round (for this log only)", ratio)
+
+    def noise(self, like: Tensor) -> Tensor:
+        """Fresh standard normal values in the shape of ``like``."""
+        return torch.from_numpy(self._rng.standard_normal(like.shape, dtype=np.float32)).to(like)
 
     @torch.no_grad()
     def clipped_sum(self, index: Index) -> dict[str, Tensor]:
