@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from flwr.app import RecordDict
 
-from client import policy
+from client import policy, sent
 from client.bridging import own_bridge, sent_bridge
 from client.egress import seal
 from client.releases import digests_of, find_release, holds, keep_pinned
@@ -102,7 +102,10 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         examples=len(holdings.data.tr),
         delta_sha256=sha256(delta),
     )
-    return seal(encode(answer, arrays), site.gate)
+    sealed = seal(encode(answer, arrays), site.gate)
+    if site.keep_sent:  # once the gate has let it through: a copy of anything else would be no copy of what left
+        sent.keep(site.store, job.request, job.parameters, arrays)
+    return sealed
 
 
 def _warn_of_collapse(job: _Round, data: SiteData) -> None:
