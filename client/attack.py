@@ -63,7 +63,6 @@ def kept_rounds(site: Site, job: str = "") -> list[SentRound]:
 
     Raises:
         DataError: If there are none.
-        MethodError: If the method sends no change.
     """
     known = sent.jobs(site.store)
     if not job and not known:
@@ -79,19 +78,21 @@ def kept_rounds(site: Site, job: str = "") -> list[SentRound]:
             where=f"sent/{job or known[-1]}",
             remedy="wait for the first round of the target network",
         )
-    method = rounds[0].experiment.method.name
-    if not METHODS[method].trains:
-        raise MethodError(f"{method} sends no change of the network", where=job or known[-1], remedy="name another job")
     return rounds
 
 
 def score_site(site: Site, others: Others, rounds: Sequence[SentRound]) -> list[Scored]:
-    """The scores of all members and others, for each kind that there are others of.
+    """The scores of all members and others, for each kind that there are others of and that the method looks at.
 
     Raises:
         DataError: If some of the others are members.
+        MethodError: If the method sends no change.
     """
     experiment = rounds[0].experiment
+    if not METHODS[experiment.method.name].trains:
+        raise MethodError(
+            f"{experiment.method.name} sends no change of the network", where=rounds[0].job, remedy="name another job"
+        )
     torch.set_num_threads(experiment.threads)
     data = site.load(experiment).data
     attacker = Attacker(combine([find_release(site, digest) for digest in rounds[0].releases]), experiment)
@@ -102,9 +103,16 @@ def score_site(site: Site, others: Others, rounds: Sequence[SentRound]) -> list[
         out += _views("TR", attacker.tr(data.tr, seen), attacker.tr(others.tr, seen))
     if others.ti is not None and needs_pairs(experiment.method):
         _check_apart(record_digests(data.ti), record_digests(others.ti), "pairs")
-        used = data.ti.take(_trained_on(site, experiment, len(data.ti)))
+        used = data.ti.take(attacked_pairs(site.name, experiment, len(data.ti)))
         out += _views("TI", attacker.ti(used, seen), attacker.ti(others.ti, seen))
     return out
+
+
+def attacked_pairs(site: str, experiment: Experiment, count: int) -> Index:
+    """Positions of the pairs that training looked at: a probe of agreement is kept out of it."""
+    if experiment.method.trust == "always":
+        return np.arange(count, dtype=np.int64)
+    return split_probe(count, derive_seed(experiment.seed, site, "ti probe"))[0]
 
 
 def _views(kind: Kind, members: Sequence[dict[str, Reals]], others: Sequence[dict[str, Reals]]) -> list[Scored]:
@@ -116,13 +124,6 @@ def _views(kind: Kind, members: Sequence[dict[str, Reals]], others: Sequence[dic
             inside, outside = (np.sum([each[score] for each in found[part]], axis=0) for found in (members, others))
             out.append(Scored(kind, score, view, inside, outside))
     return out
-
-
-def _trained_on(site: Site, experiment: Experiment, count: int) -> Index:
-    """Positions of the pairs that training looked at: a probe of agreement is kept out of it."""
-    if experiment.method.trust == "always":
-        return np.arange(count, dtype=np.int64)
-    return split_probe(count, derive_seed(experiment.seed, site.name, "ti probe"))[0]
 
 
 def _digests(images: Images) -> list[bytes]:

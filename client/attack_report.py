@@ -64,7 +64,7 @@ def attack_site(site: Site, others: Others, *, job: str = "") -> dict[str, Any]:
 
     Returns:
         Site, job, method, numbers of rounds; ``epsilon`` of the job for TI pairs, or None; one entry in ``attacks``
-        for each kind, score and view, with area, intervals, rates and curve.
+        for each kind, score and view, with area, intervals, rates and curve; ``left_out`` says what was not attacked.
 
     Raises:
         DataError: If nothing was kept, or some of the others are members.
@@ -82,7 +82,16 @@ def attack_site(site: Site, others: Others, *, job: str = "") -> dict[str, Any]:
         "rounds": [r.round for r in rounds],
         "epsilon": plain_spent(spent) if spent is not None else None,
         "attacks": [_found(scored, spent) for scored in score_site(site, others, rounds)],
+        "left_out": _left_out(others, experiment),
     }
+
+
+def _left_out(others: Others, experiment: Experiment) -> list[str]:
+    method = experiment.method.name
+    out = [] if others.tr is not None else ["task-relevant images: not attacked, no unused ones were given."]
+    if not needs_pairs(experiment.method):
+        return [*out, f"task-irrelevant pairs: not attacked, {method} does not look at them."]
+    return out if others.ti is not None else [*out, "task-irrelevant pairs: not attacked, no unused ones were given."]
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -98,7 +107,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         rates = [f"{100 * r['tpr']:.1f} % [{100 * r['tpr_low']:.1f}, {100 * r['tpr_high']:.1f}]" for r in one["at"]]
         mark = "*" if one["headline"] else ""
         out.append(f"{mark:2}{one['kind']:5}{one['score']:13}{one['view']:9}{area:22}{rates[0]:26}{rates[1]}")
-    return [*out, "", *(sentence for one in found["attacks"] if one["headline"] for sentence in _verdict(one, found))]
+    verdicts = (sentence for one in found["attacks"] if one["headline"] for sentence in _verdict(one, found))
+    return [*out, "", *verdicts, *found["left_out"]]
 
 
 def _verdict(one: dict[str, Any], found: dict[str, Any]) -> list[str]:

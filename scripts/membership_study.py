@@ -104,7 +104,7 @@ def divided(data: SiteData, seed: int) -> tuple[SiteData, Others]:
 
 
 def open_tossed(context: Context, seed: int, folder: Path) -> Site:
-    """A simulated site without labels, its home in ``folder``; the attacked one holds its half and keeps what it sends."""
+    """A simulated site without labels, at home in ``folder``; the attacked one has its half and keeps what it sends."""
     site = open_site(context)
 
     def load(experiment: Experiment) -> Holdings:

@@ -9,7 +9,7 @@ candidates. Two scores of a candidate, each summed over rounds, higher for membe
 * ``loss_drop``: ``l(before) - l(before + change)`` (after Yeom et al., CSF 2018).
 
 BatchNorm is the **source's**, scales and shifts too where they stay at the site: the owner has it, and the site's own
-is never read. A site's real statistics would make the attack sharper; an owner who guesses them gets nearer to that.
+is never read. An owner who guesses the site's statistics, from images like its own, may do better.
 
 The loss ``l`` is the candidate's share in what the site minimises. Of a task-relevant (TR) image: its entropy and the
 cross-entropy to its own pseudo-label at ``before``, with the method's weights; what couples a batch (diversity, L_d)
