@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from flwr.app import RecordDict
 
-from client import policy
+from client import policy, sent
 from client.bridging import own_bridge, sent_bridge
 from client.egress import seal
 from client.journal import Pairs
@@ -104,7 +104,10 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         delta_sha256=sha256(delta),
     )
     owed: Pairs = "dp" if budget is not None else "open" if needs_pairs(job.experiment.method) else "none"
-    return seal(encode(answer, arrays), site.gate, pairs=owed)
+    sealed = seal(encode(answer, arrays), site.gate, pairs=owed)
+    if site.keep_sent:  # once the gate has let it through: a copy of anything else would be no copy of what left
+        sent.keep(site.store, request, job.parameters, arrays)
+    return sealed
 
 
 def _warn_of_collapse(job: _Round, data: SiteData) -> None:

@@ -77,6 +77,7 @@ class Site:
         simulated: Whether its images are the run's own: only then are there labels, and only then do
             confusion counts leave.
         further_owner_keys: Keys of the owners of further sources that it pins too.
+        keep_sent: Whether it keeps a copy of what it sends, for an attack of its own.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Site:
     load: Callable[[Experiment], Holdings]
     simulated: bool = False
     further_owner_keys: tuple[Ed25519PublicKey, ...] = ()
+    keep_sent: bool = False
 
     @property
     def pinned_keys(self) -> tuple[Ed25519PublicKey, ...]:
@@ -154,6 +156,9 @@ class SiteFile(Section):
     ti_target: Path = Field(description="folder of the target halves, same file names but for the ending")
     full_scale: float | None = Field(None, gt=0, description="pixel value that becomes 1.0; needed for 16-bit")
     rotated: bool = Field(False, description="16-bit depth with SUN RGB-D's rotated bits")
+    keep_sent: bool = Field(
+        False, description="copy what leaves to home/sent, to attack it; 8 bytes a parameter and round, never removed"
+    )
     policy: SitePolicy = SitePolicy()
 
 
@@ -246,6 +251,7 @@ def open_deployed(path: Path) -> Site:
         store=SiteStore(file.home),
         load=lambda experiment: load_site_file_images(file, experiment),
         further_owner_keys=tuple(load_public_key(path) for path in file.further_owner_keys),
+        keep_sent=file.keep_sent,
     )
 
 
@@ -255,14 +261,23 @@ def load_site_file_images(file: SiteFile, experiment: Experiment) -> Holdings:
     Raises:
         DataError: If images are missing, unreadable or not paired.
     """
-    cache, size = file.home / "cache", experiment.data.size
-    tr = _images(_files(file.tr, "tr"), file, size, cache)
+    tr, (pairs, files) = load_tr(file, experiment), load_pairs(file, experiment)
+    return Holdings(SiteData(tr, pairs), pair_files=files)
+
+
+def load_tr(file: SiteFile, experiment: Experiment) -> Images:
+    """The task-relevant images below ``tr``; raises as :func:`load_site_file_images`."""
+    return _images(_files(file.tr, "tr"), file, experiment.data.size)
+
+
+def load_pairs(file: SiteFile, experiment: Experiment) -> tuple[Pairs, tuple[tuple[Path, Path], ...]]:
+    """The TI pairs below ``ti_rgb`` and ``ti_target``, and their files; raises as :func:`load_site_file_images`."""
     rgb_files, target_files = _paired(file)
     files = list(zip(rgb_files, target_files, strict=True))
     check_pair_sizes(files)
-    rgb = Images(decode_many(rgb_files, "rgb", size, cache=cache), 255.0)
-    data = SiteData(tr, Pairs(rgb, _images(target_files, file, size, cache)))
-    return Holdings(data, pair_files=tuple(files))
+    size = experiment.data.size
+    rgb = Images(decode_many(rgb_files, "rgb", size, cache=_cache(file)), 255.0)
+    return Pairs(rgb, _images(target_files, file, size)), tuple(files)
 
 
 def read_site_file(path: Path) -> SiteFile:
@@ -282,8 +297,12 @@ def read_site_file(path: Path) -> SiteFile:
     return file
 
 
-def _images(files: list[Path], site: SiteFile, size: int, cache: Path) -> Images:
-    pixels = decode_many(files, site.modality, size, stored=Stored(rotated=site.rotated), cache=cache)
+def _cache(file: SiteFile) -> Path:
+    return file.home / "cache"
+
+
+def _images(files: list[Path], site: SiteFile, size: int) -> Images:
+    pixels = decode_many(files, site.modality, size, stored=Stored(rotated=site.rotated), cache=_cache(site))
     return Images(pixels, full_scale_for(pixels, site.full_scale))
 
 

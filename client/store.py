@@ -81,11 +81,19 @@ class SiteStore:
             log.warning("%s cannot be read (%s), a new translator is trained", path.name, error)
             return None
 
+    def sent_folder(self, experiment: str) -> Path:
+        """Where copies of what a job sent lie, at a site that keeps them."""
+        return self.home / "sent" / _plain(experiment)
+
     def _folder(self, experiment: str) -> Path:
-        # The name comes over the wire: it must not choose where a file is written.
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", experiment):
-            raise ValueError("experiment name is not a plain word")
-        return self.home / "jobs" / experiment
+        return self.home / "jobs" / _plain(experiment)
+
+
+def _plain(name: str) -> str:
+    # The name comes over the wire: it must not choose where a file is written.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+        raise ValueError("experiment name is not a plain word")
+    return name
 
 
 def _round(path: Path) -> int:

@@ -12,11 +12,14 @@ Usage::
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import membership_study
 
 from server import report
 from server.results import Row, read_results
@@ -27,6 +30,9 @@ BLOCK = re.compile(r"(<!-- table: (?P<path>\S+) -->\n).*?(<!-- /table -->)", re.
 
 def block(path: Path) -> str:
     """The Markdown of one results file: the table, then what stands behind it."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("kind") == "membership":
+        return membership_study.markdown(content)
     rows, facts = read_results(path)
     lines = [f"- {note}" for note in report.gap_closed(rows)]
     return f"{report.markdown(rows)}\n" + "\n".join(lines) + f"\n\n{_footing(rows, facts)}\n"
