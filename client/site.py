@@ -97,6 +97,11 @@ class Site:
         """Where what was spent on its TI pairs is written down."""
         return self.store.home / "ledger.sqlite"
 
+    @property
+    def site_ledger_file(self) -> Path:
+        """Where the rounds that protect the site as a whole are written down: another unit, another ledger."""
+        return self.store.home / "site-level.sqlite"
+
     def budget(self, experiment: Experiment, holdings: Holdings, job: str) -> Account | None:
         """What a job may spend on the TI pairs; None if it asks for no DP or does not look at them.
 
