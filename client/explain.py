@@ -52,8 +52,8 @@ def _cost_to_site(experiment: Experiment) -> list[str]:
     cfg, rounds = site_privacy_of(experiment), planned_rounds(experiment)
     towards = "The owner sees this site's changes without noise, and that the noise is added is the owner's word."
     if cfg.noise == "sites":
-        own = epsilon([own_event(experiment, rounds)], cfg.delta, SITE)
-        towards = f"Towards the owner, who sees this site's own share, and in this site's ledger, they would cost {own}."
+        cost = epsilon([own_event(experiment, rounds)], cfg.delta, SITE)
+        towards = f"Towards the owner, who sees this site's own share, and in its own ledger, they would cost {cost}."
     return [
         f"As a federation, its {rounds} rounds would cost the site as a whole, towards those who get the global "
         f"models, {epsilon([released_event(experiment, rounds)], cfg.delta, SITE)}.",
