@@ -6,6 +6,8 @@ that train a translator too. There are two views of it:
 * **released**: who sees the global models sees sums over the sites, with the whole noise;
 * **own**: who sees what one site sends. With noise at the sites that is the share, ``sigma / sqrt(sites)``. With noise
   at the server it is the change without noise, and the site has to take the owner's word for the released view.
+
+A site that is removed changes nothing in a sum. With noise at the sites its share stays in: without it there is no sum.
 """
 
 from __future__ import annotations
