@@ -15,9 +15,12 @@ from client.app import app
 from protos.codec import TRAIN, decode
 from protos.wire_pb2 import Update
 from server import protection
+from server.cells import Cell, row_of_federation
+from server.journal import Journal
 from server.state import ServerState
+from socket_core.data.catalogue import load_task, split_task
 from socket_core.errors import FederationError
-from socket_core.privacy.accounting import Event
+from socket_core.privacy.accounting import SITE, Event, epsilon
 from socket_core.privacy.ledger import Ledger
 from tests.server.builders import (
     BAD_NODE,
@@ -85,7 +88,7 @@ def test_without_the_noise_it_is_the_plain_round(
     np.testing.assert_allclose(state.parameters, plain.parameters, rtol=0, atol=1e-6)
 
 
-def test_every_side_charges_what_it_sees(world: World, tmp_path: Path) -> None:
+def test_every_side_charges_what_it_sees_and_the_row_says_what_was_charged(world: World, tmp_path: Path) -> None:
     bench = short_bench(world, tmp_path, **protected("sites") | {"federation__rounds": 2})
     bench.run()
     assert charges(bench.job_home / "site-level.sqlite") == [Event(SIGMA, 1.0, 1)] * 2
@@ -94,6 +97,11 @@ def test_every_side_charges_what_it_sees(world: World, tmp_path: Path) -> None:
     assert all(charges(ledger) == [Event(SIGMA / np.sqrt(SITES), 1.0, 1)] * 2 for ledger in own)
     facts = [record["site_privacy"] for record in bench.records()]
     assert facts == [{"sigma": SIGMA, "noise": "sites", "charged": n} for n in (1, 2)]
+    shares = split_task(load_task(bench.experiment.data, cache=bench.cache), bench.experiment, SITES)
+    journal = Journal(bench.job_home / "rounds.jsonl")
+    row = row_of_federation(Cell(bench.experiment, "federated"), journal, 0.125, shares)
+    assert row.site_epsilon == epsilon([Event(SIGMA, 1.0, 2)], 1e-5, SITE).claim
+    assert (row.epsilon, row.epsilon_unit) == (None, "none")
 
 
 def test_a_change_leaves_clipped_and_without_the_number_of_images(world: World, tmp_path: Path) -> None:
@@ -171,5 +179,6 @@ def test_rounds_of_a_translator_are_clipped_noised_and_charged_too(world: World,
         arrays = message.content.array_records.get("arrays")
         if message.metadata.message_type == TRAIN and arrays is not None:
             bridges.append(arrays["bridge"].numpy().astype(np.float64))
-    added = (bridges[-1] - bridges[0]) / (SIGMA * 1e-3 / SITES)  # and a mean of changes of at most half a deviation
+    # The mean of the changes is next to nothing in this: of all values together, one clip at most.
+    added = (bridges[-1] - bridges[0]) / (SIGMA * 1e-3 / SITES)
     assert float(np.square(added).mean()) == pytest.approx(1.0, abs=0.1)
