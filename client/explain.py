@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from client.policy import SitePolicy, check, limits
+from client.policy import SitePolicy, check, check_site_level, limits
 from client.site import Site
 from socket_core.config import Experiment
 from socket_core.errors import SocketError
 from socket_core.methods import needs_pairs
-from socket_core.privacy.accounting import ADJACENCY, NOT_COVERED, UNIT, epsilon
+from socket_core.privacy.accounting import ADJACENCY, NOT_COVERED, SITE, SITE_NOT_COVERED, UNIT, epsilon
 from socket_core.privacy.plan import event_of, planned_steps, privacy_of, sigma_of
+from socket_core.privacy.site_plan import own_event, planned_rounds, released_event, site_privacy_of
 from socket_core.stages import federated_rounds
 
 
 def explain(site: Site) -> list[str]:
     """What any run may and may not do here, one sentence each."""
     policy = site.policy
-    return [*_general(policy), *_of_pairs(policy)]
+    return [*_general(policy), *_of_pairs(policy), *_of_the_site(policy)]
 
 
 def explain_run(site: Site, experiment: Experiment) -> list[str]:
-    """Whether this run would be allowed, and what it would cost the TI pairs. Nothing is charged."""
+    """Whether this run would be allowed, and what it would cost TI pairs and site. Nothing is charged."""
     try:
         check(site.policy, experiment, federated_rounds(experiment))
+        check_site_level(site.policy, experiment)
     except SocketError as error:
         return [f"This run would be refused. {error.where}: {error.what}."]
+    return [*_cost_to_pairs(site, experiment), *_cost_to_site(experiment)]
+
+
+def _cost_to_pairs(site: Site, experiment: Experiment) -> list[str]:
     method = experiment.method.name
     if not needs_pairs(experiment.method):
         return [f"This run would be allowed. {method} does not look at TI pairs, so they spend nothing."]
@@ -37,6 +43,22 @@ def explain_run(site: Site, experiment: Experiment) -> list[str]:
         f"All its {planned_steps(experiment)} steps would cost {cost}.",
         "What earlier runs have spent comes on top: socket-site audit. A round that would pass the cap of epsilon "
         f"{both.epsilon:g} is refused before a pair is looked at.",
+    ]
+
+
+def _cost_to_site(experiment: Experiment) -> list[str]:
+    if experiment.site_privacy is None:
+        return ["A federation would send this site's weight changes WITHOUT protection of the site as a whole."]
+    cfg, rounds = site_privacy_of(experiment), planned_rounds(experiment)
+    towards = "The owner sees this site's changes without noise, and that the noise is added is the owner's word."
+    if cfg.noise == "sites":
+        cost = epsilon([own_event(experiment, rounds)], cfg.delta, SITE)
+        towards = f"Towards the owner, who sees this site's own share, and in its own ledger, they would cost {cost}."
+    return [
+        f"As a federation, its {rounds} rounds would cost the site as a whole, towards those who get the global "
+        f"models, {epsilon([released_event(experiment, rounds)], cfg.delta, SITE)}.",
+        towards,
+        "That is another unit than that of TI pairs: the two epsilons are never added.",
     ]
 
 
@@ -70,4 +92,19 @@ def _of_pairs(policy: SitePolicy) -> list[str]:
         f"Noise is at least sigma {own.min_sigma:g}; TI steps may train {' or '.join(own.scopes) or '(nothing)'}.",
         "A run can ask for less than this, never for more.",
         *(f"Not covered: {what}." for what in NOT_COVERED),
+    ]
+
+
+def _of_the_site(policy: SitePolicy) -> list[str]:
+    own = policy.privacy
+    without = (
+        "A federation without protection of the site as a whole is refused."
+        if own.require_site_dp
+        else "A federation may go WITHOUT protection of the site as a whole (require_site_dp is false)."
+    )
+    return [
+        without,
+        f"With it, all federations together may spend epsilon {own.site_epsilon:g} ({SITE.statement(own.delta)}), "
+        "apart from what TI pairs spend; then rounds are refused, for ever.",
+        *(f"Not covered for the whole site: {what}." for what in SITE_NOT_COVERED),
     ]

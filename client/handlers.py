@@ -14,6 +14,7 @@ from client.egress import seal
 from client.journal import Pairs
 from client.releases import digests_of, find_release, holds, keep_pinned
 from client.site import Site
+from client.site_level import charge_round, may_leave
 from protos.codec import WireError, arrays_of, decode, encode, sha256, specs_to_proto
 from protos.wire_pb2 import REASON_MALFORMED, Enrolment, EnrolRequest, Evaluation, ReleaseFiles, RoundRequest, Update
 from socket_core.batchnorm import Moments, running_moments, set_running_moments
@@ -74,6 +75,7 @@ def receive_release(site: Site, records: RecordDict) -> RecordDict:
 def train_round(site: Site, records: RecordDict) -> RecordDict:
     """One round of adaptation; answers with the change of the travelling parameters."""
     job = _Round(site, records, trained=False)
+    charge_round(site, job.experiment, job.request.experiment)
     holdings, source, bridge = site.load(job.experiment), combine(job.releases), job.bridge
     budget = site.budget(job.experiment, holdings, job.request.experiment, job.request.round)
     if bridge is None:
@@ -88,7 +90,7 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         site.store.save_batchnorm(request.experiment, request.round, batchnorm_state(job.network), request.keep_round)
     if request.round == request.rounds:
         _warn_of_collapse(job, holdings.data)
-    delta = flatten(parameters_of(learner), job.specs) - job.parameters
+    delta = may_leave(job.experiment, flatten(parameters_of(learner), job.specs) - job.parameters)
     arrays = {"delta": delta}
     if job.bn_specs:
         moments = running_moments(job.network, len(holdings.data.tr))
@@ -100,7 +102,8 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         round=request.round,
         tensors=specs_to_proto(job.specs),
         batchnorm=specs_to_proto(job.bn_specs),
-        examples=len(holdings.data.tr),
+        # How many images there are is no part of a clipped change, and nobody needs it: sites weigh alike.
+        examples=len(holdings.data.tr) if job.experiment.site_privacy is None else 1,
         delta_sha256=sha256(delta),
     )
     owed: Pairs = "dp" if budget is not None else "open" if needs_pairs(job.experiment.method) else "none"
@@ -215,6 +218,7 @@ def _check_request(site: Site, request: RoundRequest, experiment: Experiment) ->
     if request.rounds != federated_rounds(experiment):
         raise WireError(REASON_MALFORMED, f"{request.rounds} rounds, the experiment has {federated_rounds(experiment)}")
     policy.check(site.policy, experiment, request.rounds)
+    policy.check_site_level(site.policy, experiment)
     if experiment.data.modality != site.modality:
         raise PolicyError(
             f"the run is about {experiment.data.modality}, this site has {site.modality}",

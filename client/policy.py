@@ -12,17 +12,24 @@ from socket_core.errors import PolicyError
 from socket_core.methods import needs_pairs
 from socket_core.privacy.ledger import Limits
 from socket_core.privacy.plan import sigma_of
+from socket_core.privacy.site_plan import own_event, planned_epsilon
 from socket_core.stages import bridge_rounds, shares_bridge
 
 
 class PrivacyPolicy(Section):
-    """Limits on what runs may do with this site's TI pairs; epsilon is record-level, adding or removing one pair."""
+    """Limits on what runs may do with this site's images.
+
+    ``epsilon`` is record-level on TI pairs, adding or removing one pair; ``site_epsilon`` is of the whole site, adding
+    or removing it. The two are never added.
+    """
 
     require_dp: bool = Field(False, description="whether methods that use TI pairs are refused without DP")
     epsilon: float = Field(3.0, gt=0, description="cap on these pairs over all jobs, ever")
-    delta: float = Field(1e-5, gt=0, le=1e-3, description="of that cap, and the largest that a run may ask for")
+    delta: float = Field(1e-5, gt=0, le=1e-3, description="of both caps, and the largest that a run may ask for")
     min_sigma: float = Field(0.5, ge=0.3, description="least noise multiplier")
     scopes: tuple[Scope, ...] = ("bottleneck", "bn_affine", "last_stage", "all")
+    require_site_dp: bool = Field(False, description="whether federations without site_privacy are refused")
+    site_epsilon: float = Field(8.0, gt=0, description="cap on the whole site over all federations, ever")
 
 
 class SitePolicy(Section):
@@ -49,7 +56,7 @@ SIMULATION = SitePolicy(
     methods=("unadapted", "adabn", "shot", "socket", "tgkt", "oracle"),
     bn_policies=("local", "source", "pooled"),
     validation_scores=True,
-    privacy=PrivacyPolicy(epsilon=1e6, delta=1e-3, min_sigma=0.3),
+    privacy=PrivacyPolicy(epsilon=1e6, delta=1e-3, min_sigma=0.3, site_epsilon=1e6),
 )
 """The policy of simulated sites, whose images are nobody's secret."""
 
@@ -93,6 +100,31 @@ def _check_privacy(policy: PrivacyPolicy, experiment: Experiment) -> None:
         raise _refused(f"scope {asked.scope!r}, allowed: {', '.join(policy.scopes)}", "privacy.scopes")
     if (sigma := sigma_of(experiment)) < policy.min_sigma:
         raise _refused(f"sigma {sigma:g}, at least {policy.min_sigma:g}", "privacy.min_sigma")
+
+
+def check_site_level(policy: SitePolicy, experiment: Experiment) -> None:
+    """Refuses federations that protect the site as a whole less than the policy wants; alone, nothing leaves a site.
+
+    Raises:
+        PolicyError: Naming the policy's key.
+    """
+    own, asked = policy.privacy, experiment.site_privacy
+    if asked is None:
+        if own.require_site_dp:
+            raise _refused("a federation without site_privacy, which is required", "privacy.require_site_dp")
+        return
+    if asked.delta > own.delta:
+        raise _refused(f"whole-site delta {asked.delta:g}, at most {own.delta:g}", "privacy.delta")
+    cost = planned_epsilon(experiment, own_event(experiment), own.delta)
+    if cost > own.site_epsilon:
+        raise _refused(
+            f"whole-site epsilon {cost:.3f} in this site's view, at most {own.site_epsilon:g}", "privacy.site_epsilon"
+        )
+
+
+def site_cap(policy: SitePolicy) -> tuple[float, float]:
+    """Epsilon and delta of the whole site over all federations."""
+    return policy.privacy.site_epsilon, policy.privacy.delta
 
 
 def limits(policy: SitePolicy, experiment: Experiment) -> Limits:

@@ -105,6 +105,11 @@ class Site:
         """Where what left is written down."""
         return self.store.home / "egress.sqlite"
 
+    @property
+    def site_ledger_file(self) -> Path:
+        """Where the rounds that protect the site as a whole are written down: another unit, another ledger."""
+        return self.store.home / "site-level.sqlite"
+
     def budget(self, experiment: Experiment, holdings: Holdings, job: str, round_: int | None = None) -> Account | None:
         """What a job may spend on the TI pairs; None if it asks for no DP or does not look at them.
 

@@ -15,6 +15,7 @@ import torch
 from server.state import PooledBatchNorm, ServerState
 from socket_core.batchnorm import Moments, pool_moments
 from socket_core.exchange import Flat
+from socket_core.privacy.site_level import Values, clip_change
 from socket_core.stages import Stage
 
 
@@ -24,7 +25,7 @@ class SiteUpdate:
 
     Attributes:
         site: Stable name.
-        examples: Task-relevant images that the site says it has.
+        examples: Task-relevant images that the site says it has; 1 with protection of whole sites.
         delta: Flat change of the travelling parameters.
         batchnorm: Flat running statistics, with ``bn_policy: pooled`` only.
     """
@@ -50,6 +51,36 @@ def fedavg(deltas: Sequence[Flat], weights: Sequence[float]) -> Flat:
     return total.astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Blur:
+    """How a round's sum is made private for whole sites; drawn anew for each round.
+
+    Attributes:
+        divisor: What the sum is divided by, however many sites answered: a constant of the run.
+        clip: Largest norm of a site's change in the sum; None where updates carry their sites' noise, which clipping
+            would take away again.
+        noise: What the owner adds to the sum, of a change's length; None where the sites did.
+    """
+
+    divisor: int
+    clip: float | None = None
+    noise: Values | None = None
+
+
+def private_mean(deltas: Sequence[Flat], blur: Blur) -> Flat:
+    """``(sum_i clip(delta_i) + noise) / divisor``: each update counts by itself, and no more than ``clip``.
+
+    Raises:
+        PrivacyError: If a value is not finite; screening lets none through.
+    """
+    total = np.zeros(deltas[0].shape, dtype=np.float64)
+    for delta in deltas:
+        total += delta if blur.clip is None else clip_change(delta, blur.clip)
+    if blur.noise is not None:
+        total += blur.noise
+    return (total / blur.divisor).astype(np.float32)
+
+
 def pool_batchnorm(
     updates: Sequence[SiteUpdate], weighting: Literal["examples", "equal"] = "examples"
 ) -> PooledBatchNorm | None:
@@ -67,6 +98,7 @@ def apply(
     updates: Sequence[SiteUpdate],
     weighting: Literal["examples", "equal"],
     stage: Stage = "adapt",
+    blur: Blur | None = None,
 ) -> ServerState:
     """The state after one more round.
 
@@ -75,12 +107,14 @@ def apply(
         updates: Screened updates of that round, in any order, at least one.
         weighting: How sites count.
         stage: What the round trained: the target network or the translator.
+        blur: With protection of whole sites, which ``weighting`` gives way to; there are no statistics then.
     """
     ordered = sorted(updates, key=lambda u: u.site)
-    delta = fedavg([u.delta for u in ordered], weights_of(ordered, weighting))
+    deltas = [u.delta for u in ordered]
+    delta = fedavg(deltas, weights_of(ordered, weighting)) if blur is None else private_mean(deltas, blur)
     if stage == "bridge":
         if state.bridge is None:
             raise ValueError("a round of stage bridge needs a shared translator in the state")
         return replace(state, round=state.round + 1, bridge=state.bridge + delta)
-    pooled = pool_batchnorm(ordered, weighting)
+    pooled = pool_batchnorm(ordered, weighting) if blur is None else None
     return replace(state, round=state.round + 1, parameters=state.parameters + delta, batchnorm=pooled)

@@ -29,8 +29,9 @@ from socket_core.errors import FederationError
 from socket_core.evaluation import Confusion, scores
 from socket_core.files import write_atomically
 from socket_core.methods import METHODS, needs_pairs
-from socket_core.privacy.accounting import ADJACENCY, UNIT, epsilon
+from socket_core.privacy.accounting import RECORD, SITE, epsilon
 from socket_core.privacy.plan import event_of, planned_steps
+from socket_core.privacy.site_plan import own_event, released_event
 from socket_core.stages import bridge_rounds, rounds_of, shares_bridge
 from socket_core.ti_pairs import probe_size
 
@@ -132,6 +133,7 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
     took_part += unseen * sites
     # Rounds of stage 1 leave the network as it is.
     curve = [before] * (1 + own_rounds) + [r["held_out"]["mean"] for r in records if r.get("held_out")]
+    spent, unit = site_epsilon(cell.experiment, records)
     per_step = {site_name(i): visits_per_step(cell.experiment, share) for i, share in enumerate(shares)}
     return _row(
         cell,
@@ -146,6 +148,8 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
         evaluation_bytes=sum(r.get("evaluation_bytes", 0) for r in records),
         release_bytes=sum(r["release_bytes"] for r in records),
         seconds=sum(r["train_seconds"] for r in records),
+        site_epsilon=spent,
+        site_epsilon_unit=unit,
     )
 
 
@@ -207,4 +211,24 @@ def _epsilon(cell: Cell) -> tuple[float | None, str]:
     whole = cell.mode == "centralised"
     experiment = with_steps(cell.experiment, cell.experiment.federation.sites) if whole else cell.experiment
     found = epsilon([event_of(experiment, planned_steps(experiment, spare_rounds=0))], asked.delta)
-    return found.claim, f"{UNIT}; {ADJACENCY}; delta {asked.delta:g}"
+    return found.claim, RECORD.statement(asked.delta)
+
+
+def site_epsilon(experiment: Experiment, records: Sequence[dict[str, Any]]) -> tuple[float | None, str]:
+    """What the rounds charged by the server cost a whole site, and its unit; None and "none" without protection.
+
+    Args:
+        experiment: Of the federation.
+        records: Of its rounds; the last one knows how many were charged, with those done again.
+    """
+    asked = experiment.site_privacy
+    if asked is None:
+        return None, "none"
+    charged = int(records[-1]["site_privacy"]["charged"])
+    found = epsilon([released_event(experiment, charged)], asked.delta, SITE)
+    noise = (
+        "noise at the owner, who sees single changes without it"
+        if asked.noise == "server"
+        else f"noise at the sites, sigma {own_event(experiment).sigma:.3g} towards the owner"
+    )
+    return found.claim, f"{SITE.statement(asked.delta)}; {noise}"

@@ -131,13 +131,24 @@ def collapses(rows: Sequence[Row]) -> list[str]:
 
 
 def privacy(rows: Sequence[Row]) -> list[str]:
-    """What may be said about privacy: epsilon with its unit where there is one, else that there is none."""
-    private = {(row.label, row.mode): row for row in rows if row.epsilon is not None}
-    out = [
-        f"{label}, {mode}: epsilon {row.epsilon:.2f} for the whole job at each site ({row.epsilon_unit}); "
-        "task-relevant images are not covered"
-        for (label, mode), row in private.items()
-    ]
-    if any(row.epsilon is None and row.steps for row in rows):
+    """What may be said about privacy: each epsilon with its unit where there is one, else that there is none."""
+    # Seeds differ where rounds were done again: the one that spent most stands for all.
+    ordered = sorted(rows, key=lambda row: row.site_epsilon or 0.0)
+    by = {(row.label, row.mode): row for row in rows} | {(row.label, row.mode): row for row in ordered}
+    out = []
+    for (label, mode), row in by.items():
+        if row.epsilon is not None:
+            out.append(
+                f"{label}, {mode}: epsilon {row.epsilon:.2f} for the whole job at each site ({row.epsilon_unit}); "
+                "task-relevant images are not covered"
+            )
+        if row.site_epsilon is not None:
+            out.append(
+                f"{label}, {mode}: epsilon {row.site_epsilon:.2f} for all global models of the job "
+                f"({row.site_epsilon_unit}); scores of simulated sites are not covered"
+            )
+        if row.epsilon is not None and row.site_epsilon is not None:
+            out.append(f"{label}, {mode}: the two epsilons are of different units and must not be added.")
+    if any(row.epsilon is None and row.site_epsilon is None and row.steps for row in rows):
         out.append("No differential privacy where no epsilon is named: there it is unbounded.")
     return out

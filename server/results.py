@@ -54,6 +54,9 @@ class Row:
         oracle: Whether target labels were used to train or choose. Such a row is a bound, no result.
         epsilon: Of the whole job at each place, by the more cautious of two accountants; None without DP.
         epsilon_unit: Unit, adjacency and delta of it in words; "none" without DP.
+        site_epsilon: Of the whole job for adding or removing one site, as the global models show it, with rounds that
+            were done again; None without, and outside federations. Another unit: never to be added to ``epsilon``.
+        site_epsilon_unit: As ``epsilon_unit``, and who adds the noise.
         label: What tables call it: the variant's name, or the method's, which is the default.
         prediction_entropy: Lowest over the models: entropy of the held-out predictions over that of evenly spread
             ones. None in results that were written before it was kept.
@@ -84,6 +87,8 @@ class Row:
     kept_rounds: tuple[int, ...] = ()
     epsilon: float | None = None
     epsilon_unit: str = "none"
+    site_epsilon: float | None = None
+    site_epsilon_unit: str = "none"
     label: str = ""
     prediction_entropy: float | None = None
     partition: str = ""

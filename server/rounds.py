@@ -35,6 +35,7 @@ from server.enrolment import PAUSE_SECONDS, Roll, enrol, wait_for_nodes
 from server.evaluation import evaluate_round
 from server.journal import Journal
 from server.messaging import exchange
+from server.protection import Protection
 from server.screening import Expectation, Rejected, screen_all
 from server.sources import SourceFiles
 from server.state import ServerState, init
@@ -42,7 +43,7 @@ from socket_core.combined import combine, combined_digest
 from socket_core.config import Experiment
 from socket_core.engine import make_bridge
 from socket_core.errors import ConfigError, FederationError
-from socket_core.exchange import Flat, batchnorm_specs, bridge_specs, travelling_specs
+from socket_core.exchange import Flat, batchnorm_specs, bridge_specs, length, travelling_specs
 from socket_core.release import Release, pack_release
 from socket_core.stages import Stage, federated_rounds, place_of
 
@@ -115,6 +116,8 @@ def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
     """
     session = _Session(grid, job, observe or (lambda _step, _facts: None))
     state, record = _open(job, session.identity, session.journal)
+    if session.protection is not None:
+        session.protection.check(state)
     federation = job.experiment.federation
     nodes = wait_for_nodes(grid, expected=federation.sites, quorum=federation.quorum, seconds=federation.enrol_seconds)
     session.tell("nodes", {"nodes": len(nodes)})
@@ -141,6 +144,10 @@ class _Session:
         self.roll = Roll()
         self.identity = Identity(job.experiment.digest(), combined_digest(_digests(job)))
         self.journal = Journal(job.home / "rounds.jsonl")
+        self.protection: Protection | None = None
+        if job.experiment.site_privacy is not None:  # before checkpoints are cleared: they tell that a ledger was here
+            released = newest_round(job.home / "checkpoints", self.identity) is not None
+            self.protection = Protection(job.experiment, job.home, released=released)
         self._release_bytes = 0
         self._best = job.home / "checkpoints" / "best.safetensors"
         source, policy = combine(job.releases), job.experiment.federation.bn_policy
@@ -180,6 +187,7 @@ class _Session:
         """
         started, federation = time.monotonic(), self.job.experiment.federation
         stage = place_of(self.job.experiment, state.round + 1).stage
+        protection, size = self.protection, length(self._tensors[stage])
         expected = Expectation(
             experiment=state.experiment,
             round=state.round + 1,
@@ -188,6 +196,7 @@ class _Session:
             parameter_norm=float(np.linalg.norm(_trained(state, stage).astype(np.float64))),
             max_examples=federation.max_examples,
             max_relative_update=federation.max_relative_update,
+            largest_share=protection.largest_share(size) if protection is not None else None,
         )
         self.tell("round opened", {"round": expected.round})
         best = best_round(self.journal.read()) or 0
@@ -203,10 +212,11 @@ class _Session:
         updates, refused = screen_all([(self.roll.sites[node], r) for node, r in replies.items()], expected)
         self.tell("replies screened", {"accepted": [u.site for u in updates], "refused": _named(refused)})
         _require_quorum(updates, refused, self.roll, federation.quorum, expected.round)
-        state = apply(state, updates, federation.weighting, stage)
+        blur, charged = protection.spend(state.experiment, updates, size) if protection is not None else (None, {})
+        state = apply(state, updates, federation.weighting, stage, blur)
         self.tell("aggregated", {"round": state.round})
         seconds, release_bytes, self._release_bytes = time.monotonic() - started, self._release_bytes, 0
-        record = _record(state, updates, refused, request, replies) | {"stage": stage}
+        record = _record(state, updates, refused, request, replies) | {"stage": stage} | charged
         absent = sorted(self.roll.absent)
         return state, record | {"absent": absent, "release_bytes": release_bytes, "train_seconds": round(seconds, 3)}
 

@@ -68,6 +68,7 @@ class Expectation:
         parameter_norm: L2 norm of the parameters sent out.
         max_examples: Largest number of images that a site may claim.
         max_relative_update: Largest norm of a delta as a multiple of ``parameter_norm``.
+        largest_share: Largest norm of a delta that carries its site's share of noise, in place of the multiple.
     """
 
     experiment: str
@@ -77,6 +78,7 @@ class Expectation:
     parameter_norm: float
     max_examples: int
     max_relative_update: float
+    largest_share: float | None = None
 
 
 def screen(reply: Message | None, site: str, expected: Expectation) -> SiteUpdate:
@@ -194,7 +196,8 @@ def _check_values(arrays: dict[str, Flat], expected: Expectation) -> None:
         if not np.isfinite(value).all():
             raise Rejected(Why.NOT_FINITE, f"array {name}")
     norm = float(np.linalg.norm(arrays["delta"].astype(np.float64)))
-    limit = expected.max_relative_update * expected.parameter_norm
+    relative = expected.max_relative_update * expected.parameter_norm
+    limit = relative if expected.largest_share is None else expected.largest_share
     if norm > limit:
         raise Rejected(Why.TOO_LARGE, f"norm {norm:.3g}, the limit is {limit:.3g}")
     for name in sorted(arrays.keys() - {"delta"}):

@@ -20,7 +20,7 @@ from socket_core.config_method import (
     TranslatorWeights,
     Weights,
 )
-from socket_core.config_privacy import PrivacyConfig, not_private
+from socket_core.config_privacy import PrivacyConfig, SitePrivacyConfig, not_of_one_site, not_private
 from socket_core.config_section import NAME, Section
 from socket_core.errors import ConfigError
 from socket_core.extends import absolute, holder, merge, read_layers
@@ -42,6 +42,7 @@ __all__ = [
     "PrivacyConfig",
     "ScenesCounts",
     "Section",
+    "SitePrivacyConfig",
     "SourceConfig",
     "TransferWeights",
     "TranslatorConfig",
@@ -126,6 +127,7 @@ class Experiment(Section):
     method: MethodConfig = MethodConfig()
     federation: FederationConfig = FederationConfig()
     privacy: PrivacyConfig | None = Field(None, description="DP on the TI pairs; none: they train without")
+    site_privacy: SitePrivacyConfig | None = Field(None, description="DP of a whole site in federations; none: without")
 
     @model_validator(mode="after")
     def _pairs_are_private(self) -> Experiment:
@@ -133,6 +135,12 @@ class Experiment(Section):
             raise ValueError(f"privacy is asked for, but {what}")
         if self.privacy is not None and self.privacy.every > self.federation.steps:
             raise ValueError(f"privacy.every {self.privacy.every} leaves no TI step in {self.federation.steps} steps")
+        return self
+
+    @model_validator(mode="after")
+    def _a_site_weighs_what_is_clipped(self) -> Experiment:
+        if what := not_of_one_site(self):
+            raise ValueError(f"site_privacy is asked for, but {what}")
         return self
 
     @model_validator(mode="after")
@@ -183,7 +191,7 @@ class Experiment(Section):
         its resumption.
         """
         # Left out where there is none: an experiment without them is what it was before there could be any.
-        unused = {key: True for key in ("further_sources", "privacy") if not getattr(self, key)}
+        unused = {key: True for key in ("further_sources", "privacy", "site_privacy") if not getattr(self, key)}
         return hashlib.sha256(self.model_dump_json(exclude=OPERATIONAL | unused).encode()).hexdigest()
 
     def source_digest(self) -> str:

@@ -1,13 +1,16 @@
-"""The ``privacy`` section of an experiment: differential privacy of the TI pairs (docs/privacy.md)."""
+"""The sections ``privacy`` (of TI pairs) and ``site_privacy`` (of a whole site) of an experiment: docs/privacy.md."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from socket_core.config_method import MethodConfig
 from socket_core.config_section import Section
+
+if TYPE_CHECKING:
+    from socket_core.config import Experiment
 
 Scope = Literal["bottleneck", "bn_affine", "last_stage", "all"]
 
@@ -60,4 +63,43 @@ def not_private(method: MethodConfig) -> str:
         return f"method.ti_loss {method.ti_loss} couples the pairs of a batch: set it to per_sample"
     if method.trust == "agreement":
         return "method.trust agreement looks at TI pairs and is not accounted: set it to always"
+    return ""
+
+
+class SitePrivacyConfig(Section):
+    """DP of a whole site in federations: its change of a round is clipped, and the sum over the sites gets noise.
+
+    Either ``epsilon`` is given, and the noise is found for all rounds in which something travels, or ``sigma`` is.
+    """
+
+    clip: float = Field(gt=0, le=1e6, description="largest L2 norm of a site's whole change in a round")
+    epsilon: float | None = Field(None, gt=0, description="of the whole job, for adding or removing one site")
+    sigma: float | None = Field(None, ge=0.3, le=1000, description="noise of the sum over clip, in place of epsilon")
+    delta: float = Field(1e-5, gt=0, le=1e-3, description="well below one over the number of sites")
+    noise: Literal["server", "sites"] = Field("server", description="who adds it: the owner, or each site a share")
+    spare_rounds: int = Field(0, ge=0, le=1000, description="rounds that may be done again after a crash")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> SitePrivacyConfig:
+        if (self.epsilon is None) == (self.sigma is None):
+            raise ValueError("give either epsilon or sigma, and not both")
+        return self
+
+
+def not_of_one_site(experiment: Experiment) -> str:
+    """Which setting lets more leave a site, or weigh more, than ``site_privacy`` accounts for, and the remedy.
+
+    Empty if there is none, or no such section.
+    """
+    asked, federation = experiment.site_privacy, experiment.federation
+    if asked is None:
+        return ""
+    if federation.weighting != "equal":
+        return "federation.weighting examples lets a site weigh more than its clipped change: set it to equal"
+    if federation.bn_policy == "pooled":
+        return "federation.bn_policy pooled sends moments that nothing clips: set it to local or source"
+    if experiment.method.validator != "none":
+        return f"method.validator {experiment.method.validator} sends a score without noise: set it to none"
+    if asked.noise == "sites" and federation.quorum != federation.sites:
+        return "site_privacy.noise sites needs every site's share of noise: set federation.quorum to federation.sites"
     return ""

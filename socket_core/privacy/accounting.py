@@ -1,8 +1,9 @@
 """What subsampled Gaussian steps cost: epsilon by two libraries, and the noise that a whole job needs.
 
 One **event** is a number of steps, each of which takes every record with probability ``sample_rate``, sums their
-clipped gradients and adds normal noise of standard deviation ``sigma`` times the clip norm. Unit: one record, which
-is one TI pair. Adjacency: two sets of pairs that differ by adding or removing one pair.
+clipped gradients and adds normal noise of standard deviation ``sigma`` times the clip norm. What a record is, the
+:class:`Unit` says: one TI pair, or one whole site. Adjacency: two sets that differ by adding or removing one record.
+Epsilons of different units are shown side by side and never added.
 
 Renyi accounting is Opacus's (Mironov, Talwar, Zhang, arXiv:1908.10530), accounting by privacy loss distributions is
 dp-accounting's (Koskela et al., AISTATS 2020). Both are upper bounds, of independent codes; the larger one is the
@@ -31,7 +32,17 @@ NOT_COVERED = (
     "floating-point attacks on the noise, and its generator, which is seeded by the system but not cryptographic",
     "whoever deletes the ledger together with its key and its head",
 )
-"""What epsilon says nothing about."""
+"""What epsilon of TI pairs says nothing about."""
+
+SITE_NOT_COVERED = (
+    "who takes part: that a site answers, refuses or is late is visible",
+    "a site's name and modality, and how long a round took",
+    "with noise at the server: what the owner sees, which is each site's change without noise",
+    "with noise at the sites: sites that leave their share out, which nobody can check",
+    "scores and confusion counts that simulated sites send",
+    "floating-point attacks on the noise, and its generator, which is seeded by the system but not cryptographic",
+)
+"""What epsilon of a whole site says nothing about."""
 
 ORDERS = [1 + x / 10 for x in range(1, 100)] + [float(x) for x in [*range(11, 64), 80, 128, 256, 512, 1024]]
 SMALLEST_SIGMA = 0.3
@@ -42,6 +53,49 @@ LARGEST_SIGMA = 1000.0
 
 GRID = 1e-4
 """Width of a cell of privacy loss in PLD accounting; losses are rounded up."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one epsilon is about, and what messages about its budget name.
+
+    Attributes:
+        text: What is protected.
+        adjacency: How two data sets differ that cannot be told apart.
+        short: ``text`` for a message.
+        cap_key: The site's limit in ``site.yaml``.
+        job_key: The run's own in the experiment.
+        remedy: What to do once it is used up.
+    """
+
+    text: str
+    adjacency: str
+    short: str
+    cap_key: str
+    job_key: str
+    remedy: str
+
+    def statement(self, delta: float) -> str:
+        """What has to stand beside every epsilon."""
+        return f"{self.text}; {self.adjacency}; delta {delta:g}"
+
+
+RECORD = Unit(
+    UNIT,
+    ADJACENCY,
+    "record-level on TI pairs",
+    "policy.privacy.epsilon",
+    "privacy.epsilon",
+    "fewer steps, a larger sigma or other pairs; see socket-site audit",
+)
+SITE = Unit(
+    "whole site: all its images, task-relevant and task-irrelevant",
+    "add or remove one site",
+    "whole site",
+    "policy.privacy.site_epsilon",
+    "site_privacy",
+    "fewer rounds, a larger sigma, or site_privacy.spare_rounds for rounds that are done again",
+)
 
 
 @dataclass(frozen=True)
@@ -76,11 +130,13 @@ class Epsilon:
         rdp: By Renyi accounting.
         pld: By privacy loss distributions; usually the smaller one.
         delta: Of both.
+        unit: What they are about.
     """
 
     rdp: float
     pld: float
     delta: float
+    unit: Unit = RECORD
 
     @property
     def claim(self) -> float:
@@ -95,17 +151,20 @@ class Epsilon:
     def __str__(self) -> str:
         """Epsilon never stands alone: with delta, unit and adjacency."""
         both = f"epsilon {self.claim:.3f} by {self.by} (RDP {self.rdp:.3f}, PLD {self.pld:.3f})"
-        return f"{both} at delta {self.delta:g}; {UNIT}; {ADJACENCY}"
+        return f"{both} at delta {self.delta:g}; {self.unit.text}; {self.unit.adjacency}"
 
 
-def epsilon(events: Iterable[Event], delta: float) -> Epsilon:
-    """Epsilon of all events together, by both accountants; half a second each time, unless it was asked before."""
-    return _epsilon(tuple(_merged(events)), delta)
+def epsilon(events: Iterable[Event], delta: float, unit: Unit = RECORD) -> Epsilon:
+    """Epsilon of all events together, by both accountants; all events are of the one ``unit``.
+
+    Half a second each time, unless it was asked before.
+    """
+    return _epsilon(tuple(_merged(events)), delta, unit)
 
 
 @lru_cache(maxsize=256)
-def _epsilon(events: tuple[Event, ...], delta: float) -> Epsilon:
-    return Epsilon(rdp_epsilon(events, delta), pld_epsilon(events, delta), delta)
+def _epsilon(events: tuple[Event, ...], delta: float, unit: Unit) -> Epsilon:
+    return Epsilon(rdp_epsilon(events, delta), pld_epsilon(events, delta), delta, unit)
 
 
 def rdp_epsilon(events: Iterable[Event], delta: float) -> float:
@@ -140,7 +199,7 @@ def pld_epsilon(events: Iterable[Event], delta: float) -> float:
 
 
 @lru_cache(maxsize=64)
-def calibrate(target: float, delta: float, sample_rate: float, steps: int) -> float:
+def calibrate(target: float, delta: float, sample_rate: float, steps: int, unit: Unit = RECORD) -> float:
     """The least sigma, in thousandths, with which ``steps`` steps in all stay within ``target`` by both accountants.
 
     Args:
@@ -148,6 +207,7 @@ def calibrate(target: float, delta: float, sample_rate: float, steps: int) -> fl
         delta: Of the whole job.
         sample_rate: Of each step.
         steps: Of the whole job: rounds times steps a round.
+        unit: What it is about; an error names its key.
 
     Raises:
         PrivacyError: If no sigma up to 1000 is enough.
@@ -158,7 +218,7 @@ def calibrate(target: float, delta: float, sample_rate: float, steps: int) -> fl
 
     low, high = round(1000 * SMALLEST_SIGMA), round(1000 * LARGEST_SIGMA)
     if not enough(high):
-        raise _out_of_reach(target, delta, steps)
+        raise _out_of_reach(target, delta, steps, unit)
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)
@@ -166,15 +226,15 @@ def calibrate(target: float, delta: float, sample_rate: float, steps: int) -> fl
     while pld_epsilon([Event(low / 1000, sample_rate, steps)], delta) > target:
         low += -(-low // 10)
         if low > 1000 * LARGEST_SIGMA:
-            raise _out_of_reach(target, delta, steps)
+            raise _out_of_reach(target, delta, steps, unit)
     return low / 1000
 
 
-def _out_of_reach(target: float, delta: float, steps: int) -> PrivacyError:
+def _out_of_reach(target: float, delta: float, steps: int, unit: Unit) -> PrivacyError:
     return PrivacyError(
         f"epsilon {target:g} at delta {delta:g} over {steps} steps cannot be reached with sigma up to "
         f"{LARGEST_SIGMA:g}",
-        where="privacy.epsilon",
+        where=unit.job_key,
         remedy="allow a larger epsilon, or take fewer steps",
     )
 

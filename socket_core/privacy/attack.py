@@ -107,11 +107,15 @@ class Attacker:
         """Scores ``(N,)`` of task-irrelevant pairs, by name, for each round."""
         records = Records(pairs, self._source, self._experiment, self._device)
 
+        def candidates(index: Index, _: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+            x, features = records.batch(index)
+            return x, features
+
         def loss(features: Tensor, aim: Tensor) -> Tensor:
             both = zip(self._source.split(aim), self._source.split(features), strict=True)
             return torch.stack([feature_distance_per_sample(one, other) for one, other in both]).mean()
 
-        return self._scores(len(pairs), lambda index, _: records.batch(index), loss, rounds, self._ti_keys())
+        return self._scores(len(pairs), candidates, loss, rounds, self._ti_keys())
 
     def _ti_keys(self) -> list[str]:
         """Parameters that TI pairs have moved: under DP those of its scope, as far as they travel."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from socket_core.errors import PrivacyError
-from socket_core.privacy.accounting import Event, rdp_epsilon
+from socket_core.privacy.accounting import RECORD, Event, Unit, rdp_epsilon
 from socket_core.privacy.chain import Chain
 
 TAG_BYTES = 16
@@ -37,16 +37,18 @@ class Limits:
     """What may be spent.
 
     Attributes:
-        epsilon: On these pairs, over all jobs (the site's).
+        epsilon: On this data set, over all jobs (the site's).
         delta: Of that epsilon.
         job_epsilon: By this job alone (the run's); None for no limit of its own.
         job_delta: Of that epsilon.
+        unit: What all of it is about; one ledger holds one unit.
     """
 
     epsilon: float
     delta: float
     job_epsilon: float | None = None
     job_delta: float = 1e-5
+    unit: Unit = RECORD
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,14 @@ class Ledger:
             past = self.spent_on(data)
             after = rdp_epsilon([*(c.event for c in past), event], limits.delta)
             if after > limits.epsilon:
-                raise _used_up(after, limits.epsilon, limits.delta, "the site allows", "policy.privacy.epsilon")
+                raise _used_up(after, limits.epsilon, limits.delta, "the site allows", limits.unit, limits.unit.cap_key)
             if limits.job_epsilon is not None:
                 own = [c.event for c in past if c.job == job]
                 after = rdp_epsilon([*own, event], limits.job_delta)
                 if after > limits.job_epsilon:
-                    raise _used_up(after, limits.job_epsilon, limits.job_delta, "the run allows", "privacy.epsilon")
+                    raise _used_up(
+                        after, limits.job_epsilon, limits.job_delta, "the run allows", limits.unit, limits.unit.job_key
+                    )
             entry = {"sigma": event.sigma, "sample_rate": event.sample_rate, "steps": event.steps, "about": about}
             self._chain.append({"kind": "charge", "data": data, "job": job, "time": _now()} | entry)
 
@@ -183,11 +187,11 @@ def _charge(entry: dict[str, Any]) -> Charge:
     return Charge(entry["time"], entry["data"], entry["job"], event, entry["about"])
 
 
-def _used_up(after: float, cap: float, delta: float, whose: str, where: str) -> BudgetError:
+def _used_up(after: float, cap: float, delta: float, whose: str, unit: Unit, where: str) -> BudgetError:
     return BudgetError(
-        f"these steps would bring epsilon to {after:.3f}, {whose} {cap:g} (record-level on TI pairs, delta {delta:g})",
+        f"these steps would bring epsilon to {after:.3f}, {whose} {cap:g} ({unit.short}, delta {delta:g})",
         where=where,
-        remedy="fewer steps, a larger sigma or other pairs; see socket-site audit",
+        remedy=unit.remedy,
     )
 
 

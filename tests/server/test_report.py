@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from server import report
@@ -116,3 +118,24 @@ def test_epsilon_is_named_with_its_unit_and_its_absence_too() -> None:
     assert "unbounded" in sentences[1]
     assert report.privacy([private]) == sentences[:1]
     assert report.privacy([row("unadapted", "unadapted")]) == []
+
+
+def test_epsilons_of_two_units_stand_side_by_side_and_the_seed_that_spent_most_counts() -> None:
+    both: dict[str, Any] = {
+        "epsilon": 2.99,
+        "epsilon_unit": "record-level; delta 1e-05",
+        "site_epsilon_unit": "whole site; delta 1e-05",
+    }
+    rows = [
+        row("socket", seed=seed, steps=5, site_epsilon=eps, **both) for seed, eps in ((0, 7.5), (1, 9.25), (2, 8.0))
+    ]
+    sentences = report.privacy(rows)
+    assert len(sentences) == 3
+    assert sentences[0].startswith("socket, federated: epsilon 2.99 for the whole job at each site (record-level")
+    assert sentences[1].startswith(
+        "socket, federated: epsilon 9.25 for all global models of the job (whole site; delta"
+    )
+    assert "must not be added" in sentences[2]
+    alone = report.privacy([row("shot", steps=5, site_epsilon=7.5, site_epsilon_unit="whole site")])
+    assert len(alone) == 1
+    assert "unbounded" not in alone[0]
