@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from client import cli_deploy
 from socket_core.command_line import run
 from socket_core.config import Experiment, load_experiment
 from socket_core.errors import ConfigError
@@ -149,6 +150,9 @@ def audit(site_file: SiteFile, as_json: Json = False) -> None:
     found = auditing.audit(open_deployed(site_file))
     print(json.dumps(found) if as_json else "\n".join(auditing.lines(found)))
     auditing.check_cap(found)
+
+
+cli_deploy.register(app)
 
 
 def main() -> None:

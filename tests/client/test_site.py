@@ -13,7 +13,8 @@ from PIL import Image
 
 from client.app import app
 from client.egress import Gate
-from client.site import Site, open_deployed, open_site, read_site_file
+from client.site import Site, open_deployed, open_site
+from client.site_file import read_site_file
 from client.store import SiteStore
 from server.local_grid import LocalGrid
 from server.rounds import travelling
