@@ -9,7 +9,8 @@ from collections.abc import Sequence
 _SENTENCES: tuple[tuple[str, str], ...] = (
     (
         r"code: 200[0-9]\]",
-        "the owner's SuperLink refused this node's key: ask the owner whether this kit is the newest",
+        "the owner's SuperLink refused this node: its key is not registered there, or the same key is still "
+        "connected (after a crash that takes a minute)",
     ),
     (r"address already in use|Port .* is already in use|Errno 98", "a port is taken: is another one running here?"),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed", "the other side's certificate is of another authority"),

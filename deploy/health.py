@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -49,10 +50,10 @@ def line(watched: Supervisor, more: str) -> str:
         parts.append(f"pid {watched.pid}")
         parts.append(f"for {duration(watched.uptime)}")
     if watched.state == "waiting":
-        parts.append(f"next start in {watched.pause:.0f} s")
+        parts.append(f"next start in {math.ceil(watched.pause)} s")
     parts.append(f"restarts {watched.restarts}")
     parts += [more] if more else []
-    parts += [watched.trouble] if watched.trouble else []
+    parts += [f"before: {watched.trouble}" if watched.pid is not None else watched.trouble] if watched.trouble else []
     return ", ".join(parts)
 
 

@@ -5,20 +5,27 @@ from __future__ import annotations
 import logging
 import re
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from socket_core.run_config import APP
+
 MAX_BYTES, KEPT = 5_000_000, 5
+PROGRAM = (Path(sys.prefix), Path(sys.base_prefix), APP)
+"""Where this program itself lies: such paths say nothing about images."""
 TAIL = 80
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ENDINGS = "png|jpe?g|tiff?|bmp|gif|webp|pgm|ppm|npy|npz|exr|mat|raw"
 _IMAGE = re.compile(rf"[^\s'\"/]+\.(?:{_ENDINGS})\b", re.IGNORECASE)
-_PATH = re.compile(r"(?<![\w./])/[^\s'\"`,;:()<>\[\]]+")
-_KEY = re.compile(r"PRIVATE KEY|\b(?=[0-9a-f]*[^\W0-9a-f_])[A-Za-z0-9+/]{60,}")
-"""A key's first or last line, or a line of its body; a digest in hex is none."""
+_PATH = re.compile(r"(?<![\w./])/(?!/)[^\s'\"`,;:()<>\[\]]+")
+_KEY = re.compile(r".*PRIVATE KEY.*|\b(?=[0-9a-f]*[^\W0-9a-f_])[A-Za-z0-9+/]{60,}={0,2}")
+"""A key's first or last line, or a line of its body, or a public key; a digest in hex is none."""
+_NOISE = re.compile(r'^(INFO\s*:\s*)?$|\[uvicorn\.access\].*" 200$')
+"""Empty lines, and requests that went well: several a second."""
 
 
 class Redactor:
@@ -44,8 +51,7 @@ class Redactor:
         line = _COLOUR.sub("", line)
         for pattern, name in self._named:
             line = pattern.sub(name, line)
-        line = _IMAGE.sub("<image>", _PATH.sub(self._path, line))
-        return "<key material>" if _KEY.search(line) else line
+        return _KEY.sub("<key>", _IMAGE.sub("<image>", _PATH.sub(self._path, line)))
 
     def _path(self, match: re.Match[str]) -> str:
         path = match.group()
@@ -89,8 +95,10 @@ class ProcessLog:
         self._handler.close()
 
     def write(self, line: str) -> None:
-        """Keeps one line, redacted."""
+        """Keeps one line, redacted, unless it says nothing."""
         line = self._redact(line)
+        if _NOISE.search(line):
+            return
         self.tail.append(line)
         self._handler.handle(logging.LogRecord("process", logging.INFO, "", 0, "%s", (line,), None))
         if self._watch is not None:
@@ -100,5 +108,4 @@ class ProcessLog:
         assert process.stdout is not None
         with process.stdout as stream:
             for raw in stream:
-                if line := raw.decode("utf-8", "replace").rstrip():
-                    self.write(line)
+                self.write(raw.decode("utf-8", "replace").rstrip())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,12 +12,11 @@ from pathlib import Path
 from deploy import commands, nodes
 from deploy.diagnosis import diagnose
 from deploy.layout import Deployment
-from deploy.logs import ProcessLog, Redactor
+from deploy.logs import PROGRAM, ProcessLog, Redactor
 from deploy.pki import check_validity
 from deploy.serve import check_port, listens, only_one, say, serve
 from deploy.supervisor import Service, Supervisor
 from socket_core.errors import DeploymentError, SocketError
-from socket_core.run_config import APP
 
 ASK_EVERY, ASK_SELDOM = 15.0, 60.0
 """Seconds between questions for connected sites, while some are missing and when all are there."""
@@ -40,7 +38,7 @@ def serve_owner(deployment: Deployment, *, every: float = 300.0, tell: Callable[
         check_port(file.bind, file.port, "port")
         check_port("127.0.0.1", file.control_port, "control_port")
         deployment.write_connection()
-        redact = Redactor({}, [deployment.folder, deployment.home, Path(sys.prefix), Path(sys.base_prefix), APP])
+        redact = Redactor({}, [deployment.folder, deployment.home, *PROGRAM])
         log = ProcessLog(deployment.logs / "superlink.log", redact)
         watch = NodeWatch(deployment, tell)
         service = Service(

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deploy import commands, nodes
+from deploy import commands, nodes, processes
 from deploy.flower import ask
 from deploy.layout import CONNECTION, Deployment
+from deploy.logs import PROGRAM, ProcessLog, Redactor
 from deploy.serve import listens, only_one, say
 from server.app import job_folder, job_name
-from server.flower_link import FlowerLink, run_id_in, stop_group
+from server.flower_link import FlowerLink, run_id_in
 from server.journal import Journal
 from server.owner import release_folder
 from socket_core.config import Experiment, load_experiment
@@ -51,10 +52,13 @@ def run_experiment(deployment: Deployment, config: Path, *, resume: bool, quiet:
         link = FlowerLink(CONNECTION, commands.environment(deployment.flower_home))
         run_config = {"config": str(config), "home": str(deployment.home), "resume": "yes" if resume else "no"}
         log = deployment.logs / f"run-{job_name(experiment)}.log"
-        log.parent.mkdir(mode=0o700, exist_ok=True)
-        process = link.start(run_config, log)
+        log.unlink(missing_ok=True)  # of an earlier run, whose id would be taken for this one's
+        output = ProcessLog(log, _redactor(deployment, experiment))
+        process = processes.spawn(link.command(run_config), environment=link.environment, folder=deployment.flower_home)
+        output.attach(process)
         try:
             _follow(deployment, experiment, process, quiet)
+            output.close()
             link.finish(process, log)
         except KeyboardInterrupt:
             if run_id := run_id_in(log):
@@ -62,8 +66,15 @@ def run_experiment(deployment: Deployment, config: Path, *, resume: bool, quiet:
                 say(f"run {run_id} stopped; the same command with --resume goes on from the last finished round")
             raise
         finally:
-            stop_group(process)
+            processes.stop(process)
+            output.close()
         return _facts(deployment, experiment, run_id_in(log))
+
+
+def _redactor(deployment: Deployment, experiment: Experiment) -> Redactor:
+    roots = {"data.root": experiment.data.root, "data.ti_root": experiment.data.ti_root}
+    named = {key: Path(root).expanduser().resolve() for key, root in roots.items() if root}
+    return Redactor(named, [deployment.folder, deployment.home, *PROGRAM])
 
 
 def _check_ready(deployment: Deployment, experiment: Experiment, config: Path) -> None:
@@ -77,13 +88,14 @@ def _check_ready(deployment: Deployment, experiment: Experiment, config: Path) -
         raise DeploymentError(
             "nobody serves this deployment", where=deployment.control, remedy=f"socket-owner serve {deployment.folder}"
         )
-    names = ("", *(further.name for further in experiment.further_sources))
-    for folder in (release_folder(deployment.home, experiment, name) for name in names):
+    for name in ("", *(further.name for further in experiment.further_sources)):
+        folder = release_folder(deployment.home, experiment, name)
         if experiment.data.kind != "scenes" and not folder.exists():
+            train = f"socket-owner train --config {config} --out {deployment.home} --confirm-batchnorm-statistics"
             raise ReleaseError(
-                "this source model is not trained yet",
+                "the release is not there",
                 where=str(folder),
-                remedy=f"socket-owner train --config {config} --out {deployment.home} --confirm-batchnorm-statistics",
+                remedy=f"get it from the owner of {name!r}" if name else train,
             )
 
 

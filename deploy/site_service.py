@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import stat
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,14 +12,13 @@ from client.connection import Connection
 from client.site_file import SiteFile, read_site_file
 from deploy import commands
 from deploy.diagnosis import diagnose
-from deploy.logs import ProcessLog, Redactor
+from deploy.logs import PROGRAM, ProcessLog, Redactor
 from deploy.pki import check_validity
 from deploy.probe import Probing, reach
 from deploy.serve import check_port, only_one, say, serve
 from deploy.supervisor import Service, Supervisor
 from socket_core.errors import ConfigError, DeploymentError
 from socket_core.keys import load_public_key
-from socket_core.run_config import APP
 
 CONNECTED = re.compile(r"SuperNode ID: \d+")
 
@@ -126,7 +124,7 @@ def check_node_key(path: Path) -> None:
 def redactor(file: SiteFile, connection: Connection) -> Redactor:
     """What the site's log does not show: where its images and keys lie, and what they are called."""
     named = {"tr": file.tr, "ti_rgb": file.ti_rgb, "ti_target": file.ti_target, "node_key": connection.node_key}
-    return Redactor(named, [file.home / "flower", Path(sys.prefix), Path(sys.base_prefix), APP])
+    return Redactor(named, [file.home / "flower", *PROGRAM])
 
 
 class SiteLine:

@@ -39,13 +39,20 @@ class FlowerLink:
     connection: str
     environment: dict[str, str]
 
-    def start(self, run_config: dict[str, str], log: Path, *options: str) -> subprocess.Popen[bytes]:
-        """Starts ``flwr run`` of this app and returns its process; :meth:`finish` says how it ended."""
+    def command(self, run_config: dict[str, str], *options: str) -> list[str]:
+        """``flwr run`` of this app, which prints the run's log until its end."""
         pairs = " ".join(f"{key}={json.dumps(value)}" for key, value in run_config.items())
-        command = [*tool("flwr"), "run", str(APP), self.connection, "--stream", "--run-config", pairs, *options]
+        return [*tool("flwr"), "run", str(APP), self.connection, "--stream", "--run-config", pairs, *options]
+
+    def start(self, run_config: dict[str, str], log: Path, *options: str) -> subprocess.Popen[bytes]:
+        """Starts :meth:`command` with its output in ``log``; :meth:`finish` says how the run ended."""
         with log.open("wb") as output:
             return subprocess.Popen(
-                command, env=self.environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                self.command(run_config, *options),
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     def finish(self, process: subprocess.Popen[bytes], log: Path) -> None:
