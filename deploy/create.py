@@ -6,9 +6,10 @@ import re
 import secrets
 import shutil
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
-from deploy.kit import Kit, write_new
+from deploy.kit import Kit, fill, write_new
 from deploy.layout import Deployment, DeploymentFile, check_host, write_file
 from deploy.pki import CA_DAYS, Issued, create_authority, create_node_key, issue_server
 from server.owner import ensure_keys
@@ -112,5 +113,7 @@ def _fill(deployment: Deployment, days: int) -> dict[str, str]:
         sums[site] = kit.write(deployment.kits)
     lines = "".join(f"{digest}  {site}.tar.gz\n" for site, digest in sums.items())
     write_new(deployment.kits / "SHA256SUMS", lines.encode(), 0o644)
+    values = {"owner": deployment.file.name, "port": str(deployment.file.port), "version": version("socket-fl")}
+    write_new(deployment.folder / "compose.yaml", fill("compose-owner.yaml", values), 0o644)
     write_file(deployment)
     return sums

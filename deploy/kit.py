@@ -7,7 +7,8 @@ import hashlib
 import io
 import os
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -34,17 +35,18 @@ class Kit:
     owner: str
     ca: bytes
     owner_key: bytes
-    node_key: bytes
+    node_key: bytes = field(repr=False)
 
     def members(self) -> dict[str, bytes]:
         """Files of the kit by name."""
-        values = {"site": self.site, "superlink": self.superlink, "owner": self.owner}
+        values = {"site": self.site, "superlink": self.superlink, "owner": self.owner, "version": version("socket-fl")}
         return {
-            "README.txt": _template("README.txt", values),
+            "README.txt": fill("README.txt", values),
             "ca.crt": self.ca,
+            "compose.yaml": fill("compose-site.yaml", values),
             "node_key": self.node_key,
             "owner.pub.pem": self.owner_key,
-            "site.yaml": _template("site.yaml", values),
+            "site.yaml": fill("site.yaml", values),
         }
 
     def write(self, folder: Path) -> str:
@@ -100,6 +102,7 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
         os.fsync(file.fileno())
 
 
-def _template(name: str, values: dict[str, str]) -> bytes:
+def fill(name: str, values: dict[str, str]) -> bytes:
+    """A template of ``deploy/templates`` with its ``$names`` replaced."""
     text = (files("deploy") / "templates" / name).read_text(encoding="utf-8")
     return Template(text).substitute(values).encode()

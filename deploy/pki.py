@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -28,7 +28,7 @@ class Issued:
     """A certificate and its private key, both PEM; the key is PKCS8 and not encrypted."""
 
     certificate: bytes
-    key: bytes
+    key: bytes = field(repr=False)
 
 
 def create_authority(name: str, *, days: int = CA_DAYS, now: datetime.datetime | None = None) -> Issued:

@@ -48,10 +48,8 @@ def stop(process: subprocess.Popen[bytes], *, term: float = TERM_SECONDS, kill: 
     for sign, seconds in ((signal.SIGTERM, term), (signal.SIGKILL, kill)):
         if not _signal_group(process.pid, sign):
             break
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-            if _wait(lambda: not _signal_group(process.pid, 0), seconds):
-                break
+        if _wait(lambda: process.poll() is not None and _group_is_gone(process.pid), seconds):
+            break
     process.wait()
 
 
@@ -104,6 +102,14 @@ def _signal_group(group: int, sign: int) -> bool:
     except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
         return False
     return True
+
+
+def _group_is_gone(group: int) -> bool:
+    """Whether a group whose leader was waited for has no member left; adopted ones that are dead are reaped."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+    return not _signal_group(group, 0)
 
 
 def _wait(done: Callable[[], bool], seconds: float) -> bool:

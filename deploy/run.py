@@ -26,6 +26,10 @@ STOP_SECONDS = 120.0
 """How long an interrupted run may take to be marked as ended."""
 
 
+class _Link(FlowerLink):
+    remedy = "mend what the log names, then the same command with --resume: it goes on from the last finished round"
+
+
 def run_experiment(deployment: Deployment, config: Path, *, resume: bool, quiet: bool = False) -> dict[str, Any]:
     """Runs an experiment on the sites of a deployment.
 
@@ -49,7 +53,7 @@ def run_experiment(deployment: Deployment, config: Path, *, resume: bool, quiet:
     with only_one(deployment.folder / "state" / "run.lock", "socket-owner run"):
         nodes.register(deployment)
         _clear_the_way(deployment, resume)
-        link = FlowerLink(CONNECTION, commands.environment(deployment.flower_home))
+        link = _Link(CONNECTION, commands.environment(deployment.flower_home))
         run_config = {"config": str(config), "home": str(deployment.home), "resume": "yes" if resume else "no"}
         log = deployment.logs / f"run-{job_name(experiment)}.log"
         log.unlink(missing_ok=True)  # of an earlier run, whose id would be taken for this one's

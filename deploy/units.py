@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 from client.site_file import read_site_file
+from deploy.kit import fill
 from deploy.layout import open_deployment
 from server.flower_link import tool
 from socket_core.errors import DeploymentError
@@ -46,13 +45,13 @@ def site_unit(path: Path, user: str = "") -> str:
 
 
 def _fill(name: str, *, user: str, command: list[str]) -> str:
-    text = (files("deploy") / "templates" / name).read_text(encoding="utf-8")
     folder = Path(command[-1])
-    return Template(text).substitute(
-        user=user,
-        command=" ".join(_quoted(word) for word in command),
-        folder=_quoted(str(folder if folder.is_dir() else folder.parent)),
-    )
+    values = {
+        "user": user,
+        "command": " ".join(_quoted(word) for word in command),
+        "folder": str(folder if folder.is_dir() else folder.parent),
+    }
+    return fill(name, values).decode()
 
 
 def _quoted(word: str) -> str:

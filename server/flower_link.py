@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from socket_core.errors import FederationError
 from socket_core.run_config import APP
@@ -38,6 +38,7 @@ class FlowerLink:
 
     connection: str
     environment: dict[str, str]
+    remedy: ClassVar[str] = "mend what the log names and run again: finished rounds are kept"
 
     def command(self, run_config: dict[str, str], *options: str) -> list[str]:
         """``flwr run`` of this app, which prints the run's log until its end."""
@@ -69,7 +70,7 @@ class FlowerLink:
             raise FederationError(
                 f"the Flower run ended as {status!r}; its log ends with:\n{tail}",
                 where=str(log),
-                remedy="mend what the log names and run again: finished rounds are kept",
+                remedy=self.remedy,
             )
 
     def status(self, run_id: str) -> str:
