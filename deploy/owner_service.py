@@ -20,6 +20,7 @@ from socket_core.errors import DeploymentError, SocketError
 
 ASK_EVERY, ASK_SELDOM = 15.0, 60.0
 """Seconds between questions for connected sites, while some are missing and when all are there."""
+TICK_SECONDS = 1.0
 WARN_DAYS = 30
 
 
@@ -40,7 +41,7 @@ def serve_owner(deployment: Deployment, *, every: float = 300.0, tell: Callable[
         deployment.write_connection()
         redact = Redactor({}, [deployment.folder, deployment.home, *PROGRAM])
         log = ProcessLog(deployment.logs / "superlink.log", redact)
-        watch = NodeWatch(deployment, tell)
+        watch = NodeWatch(deployment)
         service = Service(
             name="superlink",
             command=commands.superlink(deployment),
@@ -64,12 +65,11 @@ class NodeWatch(threading.Thread):
 
     Args:
         deployment: Whose sites.
-        tell: Takes lines.
     """
 
-    def __init__(self, deployment: Deployment, tell: Callable[[str], None]) -> None:
+    def __init__(self, deployment: Deployment) -> None:
         super().__init__(daemon=True, name="nodes")
-        self._deployment, self._tell = deployment, tell
+        self._deployment = deployment
         self._pid: int | None = None
         self._nodes: nodes.Nodes | None = None
         self._trouble = ""
@@ -91,7 +91,7 @@ class NodeWatch(threading.Thread):
     def run(self) -> None:
         """Until :meth:`end`."""
         registered_for, due = 0, 0.0
-        while not self._ended.wait(1.0):
+        while not self._ended.wait(TICK_SECONDS):
             pid = self._pid
             if pid is None:
                 self._nodes = None

@@ -65,9 +65,9 @@ def run_experiment(deployment: Deployment, config: Path, *, resume: bool, quiet:
             output.close()
             link.finish(process, log)
         except KeyboardInterrupt:
-            if run_id := run_id_in(log):
+            for run_id in _unfinished(deployment):  # not from the log: it may not be there yet
                 ask(deployment, "stop", run_id, check=False)
-                say(f"run {run_id} stopped; the same command with --resume goes on from the last finished round")
+            say("stopped; the same command with --resume goes on from the last finished round")
             raise
         finally:
             processes.stop(process)

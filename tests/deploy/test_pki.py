@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from deploy.pki import Issued, check_validity, create_authority, create_node_key, issue_server
@@ -86,7 +87,7 @@ def test_a_server_certificate_is_no_authority_and_a_servers_only(authority: Issu
     parsed = x509.load_pem_x509_certificate(issue_server(authority, "a", days=9, now=NOW).certificate)
     assert not parsed.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     usage = parsed.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(usage) == [x509.ExtendedKeyUsageOID.SERVER_AUTH]
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
     root = x509.load_pem_x509_certificate(authority.certificate)
     constraints = root.extensions.get_extension_for_class(x509.BasicConstraints)
     assert (constraints.critical, constraints.value.ca, constraints.value.path_length) == (True, True, 0)

@@ -47,7 +47,12 @@ class Watched(Supervisor):
 
     def until(self, state: str) -> None:
         """Ticks until it is in a state."""
-        wait_until(lambda: (self.tick(), self.state == state)[1])
+
+        def reached() -> bool:
+            self.tick()
+            return self.state == state
+
+        wait_until(reached)
 
 
 @pytest.fixture
@@ -84,12 +89,12 @@ def test_a_service_is_up_when_it_says_so() -> None:
     watched = Watched(SLEEPER, ready=lambda: ready)
     for _ in range(3):
         watched.tick()
-        assert watched.state == "starting"
+        assert str(watched.state) == "starting"
     ready = True
     watched.tick()
-    assert watched.state == "up"
+    assert str(watched.state) == "up"
     watched.stop()
-    assert watched.state == "stopped"
+    assert str(watched.state) == "stopped"
     assert watched.pid is None
     watched.tick()
     assert watched.pid is None

@@ -47,7 +47,10 @@ class Plants:
     """An owner's deployment and three sites, all on this machine, each served by its own command."""
 
     def __init__(self, world: World, folder: Path) -> None:
-        patient = {"federation__enrol_seconds": START_SECONDS, "federation__deadline_seconds": START_SECONDS}
+        patient: dict[str, Any] = {
+            "federation__enrol_seconds": START_SECONDS,
+            "federation__deadline_seconds": START_SECONDS,
+        }
         self.bench = Bench(world, folder, federation__quorum=3, federation__rounds=3, **patient)
         self.folder = folder
         fleet, control, *nodes = free_ports(5)
