@@ -67,7 +67,8 @@ def run_experiment(deployment: Deployment, config: Path, *, resume: bool, quiet:
         except KeyboardInterrupt:
             for run_id in _unfinished(deployment):  # not from the log: it may not be there yet
                 ask(deployment, "stop", run_id, check=False)
-            say("stopped; the same command with --resume goes on from the last finished round")
+            if not quiet:
+                say("stopped; the same command with --resume goes on from the last finished round")
             raise
         finally:
             processes.stop(process)

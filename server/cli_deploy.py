@@ -96,7 +96,10 @@ def run(
     from deploy.layout import open_deployment
     from deploy.run import run_experiment
 
-    facts = run_experiment(open_deployment(folder), config, resume=resume, quiet=as_json)
+    try:
+        facts = run_experiment(open_deployment(folder), config, resume=resume, quiet=as_json)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(facts))
 

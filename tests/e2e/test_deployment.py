@@ -47,11 +47,9 @@ class Plants:
     """An owner's deployment and three sites, all on this machine, each served by its own command."""
 
     def __init__(self, world: World, folder: Path) -> None:
-        patient: dict[str, Any] = {
-            "federation__enrol_seconds": START_SECONDS,
-            "federation__deadline_seconds": START_SECONDS,
-        }
-        self.bench = Bench(world, folder, federation__quorum=3, federation__rounds=3, **patient)
+        changes = {"quorum": 3, "rounds": 3, "enrol_seconds": START_SECONDS, "deadline_seconds": START_SECONDS}
+        patient: dict[str, Any] = {f"federation__{key}": value for key, value in changes.items()}
+        self.bench = Bench(world, folder, **patient)
         self.folder = folder
         fleet, control, *nodes = free_ports(5)
         file = DeploymentFile(
