@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from deploy.create import create_deployment
 from deploy.layout import Deployment, DeploymentFile, open_deployment
 
@@ -24,6 +26,11 @@ def deployment_in(folder: Path, **changes: Any) -> Deployment:
     """A new deployment."""
     create_deployment(folder, file_with(**changes), days=100)
     return open_deployment(folder)
+
+
+def command_names(app: typer.Typer) -> set[str]:
+    """Commands of one of our programs."""
+    return set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def python(program: str, *arguments: str) -> list[str]:

@@ -11,7 +11,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 
 from client.cli import app as site_app
@@ -22,7 +21,7 @@ from deploy.units import owner_unit, site_unit
 from server.cli import app as owner_app
 from server.flower_link import QUIET
 from socket_core.errors import DeploymentError
-from tests.deploy.builders import deployment_in
+from tests.deploy.builders import command_names, deployment_in
 
 BIN = Path(sys.executable).parent
 
@@ -102,11 +101,6 @@ def test_nothing_goes_without_tls_and_nothing_phones_home(plants: Deployment, mo
 )
 def test_addresses(host: str, expected: str) -> None:
     assert address(host, 9) == expected
-
-
-def command_names(app: typer.Typer) -> set[str]:
-    group = typer.main.get_command(app)
-    return set(group.commands)  # type: ignore[attr-defined]
 
 
 def check_ours(words: list[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization as ser
 
+from client.cli import app as site_app
 from client.connection import Connection
 from client.site_file import read_site_file
 from deploy.create import create_deployment, renew_certificate
@@ -20,7 +21,7 @@ from deploy.layout import Deployment, open_deployment
 from deploy.pki import check_validity
 from socket_core.errors import ConfigError, DeploymentError
 from socket_core.keys import create_keypair, load_private_key, load_public_key
-from tests.deploy.builders import deployment_in, file_with
+from tests.deploy.builders import command_names, deployment_in, file_with
 from tests.server.builders import tree
 
 
@@ -86,7 +87,9 @@ def test_the_kits_site_file_is_valid_and_stays_so_wherever_it_is_unpacked(plants
 def test_the_readme_has_three_commands_that_exist(plants: Deployment) -> None:
     text = (plants.kits / "north" / "README.txt").read_text()
     commands = [line.split(maxsplit=1)[1] for line in text.splitlines() if line[:2] in ("1.", "2.", "3.")]
-    assert [line.split()[0] for line in commands] == ["tar", "socket-site", "socket-site"]
+    expected = [["tar", "-xzf"], ["socket-site", "serve"], ["socket-site", "unit"]]
+    assert [line.split()[:2] for line in commands] == expected
+    assert {"serve", "unit"} <= command_names(site_app)
     assert "$" not in text
     assert "owner.example.org:9092" in text
 
