@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from client import cli_audit
+from client import cli_audit, cli_deploy
 from client.cli_audit import AnySiteFile, Json, SiteFile
 from socket_core.command_line import run
 from socket_core.config import Experiment, load_experiment
@@ -136,6 +136,9 @@ def policy(
 
 app.command()(cli_audit.audit)
 app.command()(cli_audit.egress)
+
+
+cli_deploy.register(app)
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from client.policy import SitePolicy, check, check_site_level, limits
+from client.policy import check, check_site_level, limits
 from client.site import Site
+from client.site_file import SitePolicy
 from socket_core.config import Experiment
 from socket_core.errors import SocketError
 from socket_core.methods import needs_pairs

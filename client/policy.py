@@ -1,56 +1,15 @@
-"""What a site allows, whatever a run asks for. Read from the site's own disk only."""
+"""Holds a run against what the site's own file allows."""
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
-
-from socket_core.config import BnPolicy, Experiment, MethodName, Section
-from socket_core.config_privacy import Scope
+from client.site_file import PrivacyPolicy, SitePolicy
+from socket_core.config import Experiment
 from socket_core.errors import PolicyError
 from socket_core.methods import needs_pairs
 from socket_core.privacy.ledger import Limits
 from socket_core.privacy.plan import sigma_of
 from socket_core.privacy.site_plan import own_event, planned_epsilon
 from socket_core.stages import bridge_rounds, shares_bridge
-
-
-class PrivacyPolicy(Section):
-    """Limits on what runs may do with this site's images.
-
-    ``epsilon`` is record-level on TI pairs, adding or removing one pair; ``site_epsilon`` is of the whole site, adding
-    or removing it. The two are never added.
-    """
-
-    require_dp: bool = Field(False, description="whether methods that use TI pairs are refused without DP")
-    epsilon: float = Field(3.0, gt=0, description="cap on these pairs over all jobs, ever")
-    delta: float = Field(1e-5, gt=0, le=1e-3, description="of both caps, and the largest that a run may ask for")
-    min_sigma: float = Field(0.5, ge=0.3, description="least noise multiplier")
-    scopes: tuple[Scope, ...] = ("bottleneck", "bn_affine", "last_stage", "all")
-    require_site_dp: bool = Field(False, description="whether federations without site_privacy are refused")
-    site_epsilon: float = Field(8.0, gt=0, description="cap on the whole site over all federations, ever")
-
-
-class SitePolicy(Section):
-    """Limits that a run can only stay within.
-
-    ``pooled`` BatchNorm is off by default: it sends statistics of the site's images.
-    """
-
-    methods: tuple[MethodName, ...] = ("unadapted", "adabn", "shot", "socket", "tgkt")
-    bn_policies: tuple[BnPolicy, ...] = ("local", "source")
-    translators: tuple[Literal["shared", "local"], ...] = Field(
-        ("shared", "local"), description="shared: a translator trained on this site's TI pairs leaves it"
-    )
-    validation_scores: bool = Field(
-        False, description="whether a label-free score of the predictions on this site's images may leave"
-    )
-    max_rounds: int = Field(1000, ge=1, description="of one job")
-    max_steps: int = Field(100_000, ge=1, description="optimiser steps in one round")
-    max_sources: int = Field(4, ge=1, description="releases adapted together; a step costs as much as all of them")
-    privacy: PrivacyPolicy = PrivacyPolicy()
-
 
 SIMULATION = SitePolicy(
     methods=("unadapted", "adabn", "shot", "socket", "tgkt", "oracle"),

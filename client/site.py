@@ -6,17 +6,17 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.app import Context
-from pydantic import Field, ValidationError
 
 from client.egress import Gate
 from client.journal import Journal
-from client.policy import SIMULATION, SitePolicy, limits
+from client.policy import SIMULATION, limits
+from client.site_file import SiteFile, SitePolicy, read_site_file
 from client.store import SiteStore
-from socket_core.config import NAME, DataConfig, Experiment, Section
+from socket_core.config import DataConfig, Experiment
 from socket_core.data.catalogue import load_task, site_name, split_task
 from socket_core.data.decode import Stored, check_pair_sizes, decode_many, full_scale_for
 from socket_core.data.types import Images, Index, Labelled, Modality, Pairs, SiteData
@@ -26,7 +26,6 @@ from socket_core.methods import needs_pairs
 from socket_core.privacy.ledger import Account, Ledger
 from socket_core.privacy.records import record_digests
 from socket_core.run_config import RunConfig
-from socket_core.yaml_files import explain, read_mapping
 
 
 @dataclass(frozen=True)
@@ -148,25 +147,6 @@ class Site:
         )
 
 
-class SiteFile(Section):
-    """``site.yaml``: all that a deployed site needs to know. Paths are absolute."""
-
-    name: str = Field(pattern=NAME)
-    modality: Literal["depth", "nir"] = "depth"
-    owner_key: Path = Field(description="the owner's public key, received out of band")
-    further_owner_keys: tuple[Path, ...] = Field((), description="of the owners of further sources, likewise")
-    home: Path = Field(description="releases, decoded images, BatchNorm state, journal")
-    tr: Path = Field(description="folder of unlabelled task-relevant target images")
-    ti_rgb: Path = Field(description="folder of the RGB halves of the task-irrelevant pairs")
-    ti_target: Path = Field(description="folder of the target halves, same file names but for the ending")
-    full_scale: float | None = Field(None, gt=0, description="pixel value that becomes 1.0; needed for 16-bit")
-    rotated: bool = Field(False, description="16-bit depth with SUN RGB-D's rotated bits")
-    keep_sent: bool = Field(
-        False, description="copy what leaves to home/sent, to attack it; 8 bytes a parameter and round, never removed"
-    )
-    policy: SitePolicy = SitePolicy()
-
-
 def open_site(context: Context) -> Site:
     """The site that this Flower node is.
 
@@ -283,23 +263,6 @@ def load_pairs(file: SiteFile, experiment: Experiment) -> tuple[Pairs, tuple[tup
     size = experiment.data.size
     rgb = Images(decode_many(rgb_files, "rgb", size, cache=_cache(file)), 255.0)
     return Pairs(rgb, _images(target_files, file, size)), tuple(files)
-
-
-def read_site_file(path: Path) -> SiteFile:
-    """Reads and validates ``site.yaml``."""
-    try:
-        file = SiteFile.model_validate(read_mapping(path), strict=False)
-    except ValidationError as error:
-        raise explain(error, SiteFile, where=str(path), see="docs/deploy.md") from None
-    paths = [(key, getattr(file, key)) for key in ("owner_key", "home", "tr", "ti_rgb", "ti_target")]
-    for key, value in [*paths, *(("further_owner_keys", path) for path in file.further_owner_keys)]:
-        if not value.is_absolute():
-            raise ConfigError(
-                f"key {key!r}: expected an absolute path, found {str(value)!r}",
-                where=str(path),
-                remedy="a SuperNode's working directory is not yours: write the whole path",
-            )
-    return file
 
 
 def _cache(file: SiteFile) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from server import cli_deploy
 from server.progress import Display
 from socket_core.command_line import run
 from socket_core.config import Experiment, MethodName, load_experiment
@@ -217,6 +218,9 @@ def _seeds(text: str, experiment: Experiment) -> tuple[int, ...]:
             f"expected numbers from 0 on, found {text!r}", where="--seeds", remedy="for example 0,1,2"
         ) from None
     return seeds
+
+
+cli_deploy.register(app)
 
 
 def main() -> None:

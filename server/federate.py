@@ -13,10 +13,11 @@ from flwr.app import Context, RecordDict
 
 from server import rounds
 from server.app import job_folder, job_name
+from server.flower_link import stop_group
 from server.journal import Journal
 from server.local_grid import LocalGrid
 from server.progress import Display
-from server.simulation import SimulationLink, simulation_link, stop_group
+from server.simulation import SimulationLink, simulation_link
 from server.sources import source_files
 from socket_core.config import Experiment
 from socket_core.files import write_atomically

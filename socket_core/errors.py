@@ -77,3 +77,10 @@ class PrivacyError(SocketError):
 
     exit_code = 8
     code = "privacy"
+
+
+class DeploymentError(SocketError):
+    """A deployment cannot be set up or started (keys, certificates, ports, services)."""
+
+    exit_code = 9
+    code = "deployment"

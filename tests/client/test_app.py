@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from client import handlers
 from client.app import app
-from client.policy import SitePolicy
+from client.site_file import SitePolicy
 from protos.codec import ENROL, EVALUATE, RELEASE, SCHEMA_VERSION, TRAIN, WireError, decode, encode, kind_of
 from protos.wire_pb2 import (
     REASON_CONFIG,

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from client.policy import SIMULATION, PrivacyPolicy, SitePolicy, check, limits
+from client.policy import SIMULATION, check, limits
+from client.site_file import PrivacyPolicy, SitePolicy
 from socket_core.errors import PolicyError
 from tests.server.builders import experiment_with
 

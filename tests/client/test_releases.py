@@ -20,8 +20,8 @@ from protos.wire_pb2 import REASON_POLICY, EnrolRequest, Refusal
 from server.rounds import request_for
 from server.state import init
 from socket_core.combined import combine
-from socket_core.errors import ConfigError, PolicyError, ReleaseError
-from socket_core.keys import create_keypair
+from socket_core.errors import PolicyError, ReleaseError
+from socket_core.keys import create_keypair, load_public_key
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS, pack_release
 from tests.client.builders import Deployment
 from tests.server.builders import World, message_to, raw_with
@@ -104,11 +104,12 @@ def test_more_sources_than_the_policy_allows_are_refused(
         adapt_alone(deployed.path, bench.experiment, bench.files.folders, tmp_path / "out", lambda _done, _of: None)
 
 
-def test_a_relative_further_key_is_refused(deployed: Deployment) -> None:
+def test_a_further_key_may_lie_beside_the_site_file(deployed: Deployment) -> None:
+    key = Path(deployed.raw["owner_key"])
+    (deployed.folder / "lab.pub.pem").write_bytes(key.read_bytes())
     deployed.raw["further_owner_keys"] = ["lab.pub.pem"]
     deployed.write()
-    with pytest.raises(ConfigError, match="'further_owner_keys': expected an absolute path, found 'lab.pub.pem'"):
-        open_deployed(deployed.path)
+    assert open_deployed(deployed.path).pinned_keys[1:] == (load_public_key(key),)
 
 
 def test_a_site_adapts_two_releases_alone(bench: SeveralBench, deployed: Deployment, tmp_path: Path) -> None:

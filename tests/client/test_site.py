@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from PIL import Image
 
 from client.app import app
 from client.egress import Gate
-from client.site import Site, open_deployed, open_site, read_site_file
+from client.site import Site, open_deployed, open_site
+from client.site_file import read_site_file
 from client.store import SiteStore
 from server.local_grid import LocalGrid
 from server.rounds import travelling
@@ -50,11 +52,16 @@ def test_a_site_is_what_its_file_says(deployed: Deployment) -> None:
     assert (deployed.folder / "home").stat().st_mode & 0o077 == 0
 
 
-def test_a_relative_path_is_refused(deployed: Deployment) -> None:
-    deployed.raw["tr"] = "images"
+def test_relative_paths_start_at_the_file_whatever_the_working_directory(
+    deployed: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absolute = read_site_file(deployed.path)
+    deployed.raw |= {"tr": "tr", "ti_rgb": "./ti/rgb", "home": "home"}
     deployed.write()
-    with pytest.raises(ConfigError, match="'tr': expected an absolute path, found 'images'"):
-        open_deployed(deployed.path)
+    monkeypatch.chdir(tmp_path)
+    assert read_site_file(deployed.path) == absolute
+    assert read_site_file(Path(os.path.relpath(deployed.path))) == absolute
+    assert open_deployed(deployed.path).store.home == deployed.folder / "home"
 
 
 def test_an_unknown_key_is_answered_with_the_nearest_known_one(deployed: Deployment) -> None:

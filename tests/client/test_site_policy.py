@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.explain import explain, explain_run
-from client.policy import SIMULATION, PrivacyPolicy, SitePolicy, check, check_site_level
+from client.policy import SIMULATION, check, check_site_level
 from client.site import Site, open_deployed
+from client.site_file import PrivacyPolicy, SitePolicy
 from client.site_level import charge_round, may_leave
 from socket_core.config import Experiment
 from socket_core.errors import PolicyError, PrivacyError

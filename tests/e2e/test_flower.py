@@ -19,9 +19,10 @@ from server.app import job_folder
 from server.checkpoint import Identity, load_newest
 from server.compare import Plan, compare
 from server.federate import FlowerFederator, LocalFederator
+from server.flower_link import QUIET
 from server.journal import Journal
 from server.progress import Display
-from server.simulation import QUIET, simulation_link
+from server.simulation import simulation_link
 from socket_core.config import Experiment, load_experiment
 from socket_core.errors import FederationError
 from socket_core.exchange import Flat

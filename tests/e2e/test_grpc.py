@@ -22,8 +22,8 @@ from client.journal import Journal
 from server import rounds
 from server.app import job_folder
 from server.checkpoint import Identity, load_newest
+from server.flower_link import QUIET, stop_group
 from server.local_grid import LocalGrid
-from server.simulation import QUIET, stop_group
 from socket_core.run_config import APP
 from tests.client.builders import Deployment
 from tests.e2e.processes import processes_of
