@@ -1,4 +1,4 @@
-"""``socket-site attack``: what a membership attack found, as plain values and in words."""
+"""What a membership attack found, as plain values and in words."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def attack_deployed(
     if (others_ti_rgb is None) != (others_ti_target is None) or (others_tr is None and others_ti_rgb is None):
         raise ConfigError(
             "expected unused task-relevant images, or both halves of unused pairs, or all three",
-            where="socket-site attack",
+            where="socket-site audit",
             remedy="give --others-tr, or --others-ti-rgb and --others-ti-target",
         )
     site, file = open_deployed(site_file), read_site_file(site_file)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from client.audit_sections import Attack
 from socket_core.errors import ConfigError, PrivacyError
 
 AnySiteFile = Annotated[Path | None, typer.Argument(metavar="[SITE.YAML]", help="The site's own configuration.")]
@@ -24,19 +25,27 @@ def audit(
     earlier: Annotated[
         Path | None, typer.Option("--earlier", help="Evidence of the same site from before: nothing may be gone.")
     ] = None,
+    empirical: Annotated[bool, typer.Option("--empirical", help="Try the DP step of this code with canaries.")] = False,
+    others_tr: Annotated[Path | None, typer.Option(help="Attack what left: task-relevant images not used.")] = None,
+    others_ti_rgb: Annotated[Path | None, typer.Option(help="RGB halves of pairs not used.")] = None,
+    others_ti_target: Annotated[Path | None, typer.Option(help="Their target halves.")] = None,
+    job: Annotated[str, typer.Option(help="Which job to attack; default: the latest that was kept.")] = "",
+    figure: Annotated[Path | None, typer.Option(help="Draw the attack's ROC curves, PNG.")] = None,
 ) -> None:
     """Show what was spent on the TI pairs and whether ledger, journal and kept state agree; or check evidence.
 
     Ends with code 8 if the ledger is missing or altered or a check fails, with 7 if more is spent than the policy's
-    cap.
+    cap. With --empirical the DP step of this very code is audited with canaries (about 20 s). With --others-... the
+    updates that a site with keep_sent: true has kept are attacked. All of it goes into --export.
 
-    At the site:     socket-site audit site.yaml --export evidence.json
+    At the site:     socket-site audit site.yaml --empirical --export evidence.json
 
     At the auditor:  socket-site audit --verify evidence.json --key site.pub.pem
     """
+    attack = Attack(others_tr, others_ti_rgb, others_ti_target, job, figure)
     if verify is not None:
-        if site_file is not None or export is not None:
-            raise _unclear("--verify needs no site and writes nothing: leave SITE.YAML and --export out")
+        if site_file is not None or export is not None or empirical or attack != Attack():
+            raise _unclear("--verify needs no site and writes nothing: leave all out but --key, --earlier and --json")
         if key is None:
             raise _unclear("--verify needs --key with the site's public key, received by another way than the file")
         _verify(verify, key, earlier, as_json=as_json)
@@ -45,30 +54,48 @@ def audit(
         raise _unclear("--key and --earlier go with --verify alone")
     if site_file is None:
         raise _unclear("expected a site file, or --verify with --key")
-    _audit(site_file, export, as_json=as_json)
+    if not attack.asked and attack != Attack():
+        raise _unclear("--job and --figure go with --others-tr or --others-ti-rgb and --others-ti-target")
+    _audit(site_file, export, attack, empirical=empirical, as_json=as_json)
 
 
-def _audit(site_file: Path, export: Path | None, *, as_json: bool) -> None:
+def _audit(site_file: Path, export: Path | None, attack: Attack, *, empirical: bool, as_json: bool) -> None:
     from client import audit as auditing
+    from client import audit_sections
     from client.evidence import export as write
     from client.site import open_deployed
     from client.verification import verify
 
     site = open_deployed(site_file)
     found = verify(site)
+    extra: dict[str, dict[str, Any]] = {}
+    words: list[str] = []
+    for name, asked, run in (
+        ("empirical", empirical, audit_sections.empirical),
+        ("membership", attack.asked, lambda: audit_sections.membership(site_file, attack)),
+    ):
+        if asked:
+            extra[name], lines = run()
+            words += ["", *lines]
     if export is not None:
-        public = write(site, found, export)
+        public = write(site, found, export, extra)
         if not as_json:
             print(f"wrote {export}; with {public} anyone can check it: socket-site audit --verify")
     # A ledger that is missing or altered has no table: this raises and says so.
     table = found.audit if found.audit is not None else auditing.audit(site)
     if as_json:
-        print(json.dumps(table | {"verification": found.plain()}))
+        print(json.dumps(table | {"verification": found.plain()} | extra))
     else:
         checks = [f"{check.status:12} {check.name}: {check.text}" for check in found.checks]
-        print("\n".join([*auditing.lines(table), "", *checks]))
+        print("\n".join([*auditing.lines(table), "", *checks, *words]))
     auditing.check_cap(table)
     found.insist()
+    if extra.get("empirical", {}).get("ok") is False:
+        raise PrivacyError(
+            "the empirical audit found a leak, or did not see a fault that was put in",
+            where="--empirical",
+            remedy="run it again; if it stays so, train on no pairs with this version and report it",
+        )
 
 
 def _verify(path: Path, key: Path, earlier: Path | None, *, as_json: bool) -> None:
