@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.numpy import load_file
 from client import sent
 from client.app import app
 from client.egress import Gate
+from client.journal import Journal
 from client.store import SiteStore
 from protos.codec import TRAIN, decode, sha256
 from protos.wire_pb2 import RoundRequest, Update
@@ -41,8 +41,7 @@ class Job:
         return decode(self.requests[0].content, RoundRequest).experiment
 
     def journal(self) -> list[dict[str, Any]]:
-        lines = (self.store.home / "egress.jsonl").read_text(encoding="utf-8").splitlines()
-        return [line for line in map(json.loads, lines) if line["kind"] == "Update"]
+        return [line for line in Journal(self.store.home / "egress.sqlite").read() if line["kind"] == "Update"]
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_what_is_kept_is_what_came_and_what_left(job: Job) -> None:
         assert own.experiment.method.name == "shot"
         assert list(own.releases) == [decode(request.content, RoundRequest).release_digest]
     assert not (job.plain.folder / "home" / "sent").exists()
-    assert (job.plain.folder / "home" / "egress.jsonl").exists(), "though it has sent as much"
+    assert (job.plain.folder / "home" / "egress.sqlite").exists(), "though it has sent as much"
 
 
 def _update(reply: Message) -> Update | None:
