@@ -43,10 +43,15 @@ measurements: .venv/installed ## All runs behind docs/measurements.md, three see
 	$(COMPARE) --config configs/demo.yaml --out runs/drift --methods none --variants configs/drift --modes federated \
 		--seeds 0,1,2
 	$(COMPARE) --config configs/demo.yaml --out runs/ablations --methods socket,tgkt \
-		--variants configs/ablations,configs/other-domain --modes federated,centralised --seeds 0,1,2
+		--variants configs/ablations,configs/other-domain --modes centralised --seeds 0,1,2
+	$(COMPARE) --config configs/demo.yaml --out runs/exchange --methods tgkt \
+		--variants configs/ablations/tgkt-local.yaml --modes federated --seeds 0,1,2
+	$(COMPARE) --config configs/demo.yaml --out runs/privacy --methods shot --variants configs/privacy \
+		--modes centralised --seeds 0,1,2
+	$(COMPARE) --config configs/demo.yaml --out runs/privacy-sites --methods shot --variants configs/privacy-sites \
+		--modes federated --seeds 0,1,2
 	$(COMPARE) --config configs/two-sources.yaml --out runs/two-sources --methods unadapted,adabn,shot,socket \
 		--seeds 0,1,2
-
 
 test: .venv/installed ## Set up, then run all tests (ARGS="-m 'not flwr'" leaves out the real Flower run)
 	$(BIN)/python -m pytest $(ARGS)
