@@ -1,4 +1,4 @@
-"""What secure aggregation by Flower's SecAgg+ costs beside a plain mean, in this process: docs/adr/0015.
+"""What secure aggregation by Flower's SecAgg+ costs beside a plain mean, in this process: docs/adr/0017.
 
 Usage: ``python benchmarks/secagg_trial.py [--floats 143584]``
 
