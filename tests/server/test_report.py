@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from server import report
@@ -119,7 +121,7 @@ def test_epsilon_is_named_with_its_unit_and_its_absence_too() -> None:
 
 
 def test_epsilons_of_two_units_stand_side_by_side_and_the_seed_that_spent_most_counts() -> None:
-    both = {
+    both: dict[str, Any] = {
         "epsilon": 2.99,
         "epsilon_unit": "record-level; delta 1e-05",
         "site_epsilon_unit": "whole site; delta 1e-05",

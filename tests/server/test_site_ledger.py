@@ -76,7 +76,7 @@ def test_checkpoints_without_their_ledger_are_refused_and_left_alone(world: Worl
     forget(bench.job_home)
     for resume in ("yes", "auto", "no"):
         with pytest.raises(PrivacyError, match="is gone") as caught:
-            bench.run(resume=resume)  # type: ignore[arg-type]
+            bench.run(resume=resume)
         assert caught.value.where == str(bench.job_home / LEDGER)
     assert sorted((bench.job_home / "checkpoints").iterdir()) == kept
     assert not (bench.job_home / LEDGER).exists()
