@@ -138,7 +138,10 @@ def _verdict(one: dict[str, Any], found: dict[str, Any]) -> list[str]:
     )
     out.append(f"{rates}.")
     if any(r["breaks_bound"] for a in found["attacks"] if a["kind"] == "TI" and a["view"] != "none" for r in a["at"]):
-        out.append("THE BOUND IS BROKEN by more than chance explains: this is a fault, report it, and send no more.")
+        out.append(
+            "ABOVE THE BOUND by more than chance explains: the others are unlike the members, or the noise is at fault."
+            " Repeat it with others that were drawn from the site's folders before a job; if it stays, report it."
+        )
     return out
 
 

@@ -22,6 +22,8 @@ LEVELS = (0.01, 0.1)
 
 RESAMPLES = 2000
 _TAIL = 0.025
+_CELLS = 2**21
+"""Numbers of one chunk of resamples: 16 MB."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,12 @@ def roc(members: ArrayLike, others: ArrayLike, *, seed: int = 0, resamples: int 
     one, other = (_counts(scores, values) for scores in (inside, outside))
     found, alarms = (np.concatenate([[0], c[::-1].cumsum()]) for c in (one, other))
     rng = np.random.default_rng(seed)
-    drawn = [_area(rng.multinomial(n, one / n), rng.multinomial(m, other / m)) for _ in range(resamples)]
-    low, high = np.quantile(drawn, [_TAIL, 1 - _TAIL])
+    rows = max(1, _CELLS // len(values))
+    sizes = [min(rows, resamples - done) for done in range(0, resamples, rows)]
+    drawn = [_areas(rng.multinomial(n, one / n, size), rng.multinomial(m, other / m, size)) for size in sizes]
+    low, high = np.quantile(np.concatenate(drawn), [_TAIL, 1 - _TAIL])
     at = tuple(_operating(level, found, alarms) for level in LEVELS)
-    return Roc(alarms / m, found / n, _area(one, other), float(low), float(high), at, n, m)
+    return Roc(alarms / m, found / n, float(_areas(one, other)), float(low), float(high), at, n, m)
 
 
 def most_tpr(fpr: float, epsilon: float, delta: float) -> float:
@@ -145,10 +149,11 @@ def _counts(scores: Reals, values: Reals) -> Index:
     return np.bincount(np.searchsorted(values, scores), minlength=len(values)).astype(np.int64)
 
 
-def _area(members: Index, others: Index) -> float:
-    """AUC from how often each score occurs, scores rising; in integers until the division, so that it is exact."""
-    below = others.cumsum() - others
-    return int((members * (2 * below + others)).sum()) / (2 * int(members.sum()) * int(others.sum()))
+def _areas(members: Index, others: Index) -> Reals:
+    """AUC from how often each score occurs ``(..., K)``, scores rising; in integers until the division: it is exact."""
+    below = others.cumsum(-1) - others
+    area: Reals = (members * (2 * below + others)).sum(-1) / (2.0 * members.sum(-1) * others.sum(-1))
+    return area
 
 
 def _operating(level: float, found: Index, alarms: Index) -> Operating:
