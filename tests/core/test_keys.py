@@ -154,7 +154,7 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
         load_private_key(tmp_path / "pipe")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(max_size=200))
 def test_random_bytes_raise_only_release_errors(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.pem"

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from socket_core.errors import PrivacyError
@@ -33,7 +33,6 @@ def test_the_p_value_is_that_of_the_theorem(odds: Fraction, guesses: int) -> Non
         assert found == pytest.approx(float(exact(12, guesses, correct, odds, delta)), abs=1e-12)
 
 
-@settings(deadline=None)  # no assertion on time
 @given(st.integers(1, 300), st.data())
 def test_without_delta_it_is_the_tail_of_a_binomial(guesses: int, data: st.DataObject) -> None:
     correct, epsilon = data.draw(st.integers(0, guesses)), data.draw(st.floats(0, 12))
@@ -60,7 +59,6 @@ sizes = st.integers(1, 120).flatmap(lambda m: st.tuples(st.just(m), st.integers(
 deltas = st.sampled_from([0.0, 1e-5, 1e-3])
 
 
-@settings(deadline=None)  # no assertion on time
 @given(sizes, deltas, st.floats(0, 8), st.floats(0, 8))
 def test_more_right_guesses_are_more_evidence_and_larger_claims_harder_to_refute(
     size: tuple[int, int], delta: float, one: float, other: float
@@ -72,7 +70,6 @@ def test_more_right_guesses_are_more_evidence_and_larger_claims_harder_to_refute
     assert p_value(m, r, r // 2, low, delta) <= p_value(m, r, r // 2, high, delta) + 1e-12
 
 
-@settings(deadline=None)  # no assertion on time
 @given(sizes, deltas, st.data())
 def test_the_bound_rises_with_right_guesses_up_to_the_ceiling(
     size: tuple[int, int], delta: float, data: st.DataObject
