@@ -35,7 +35,7 @@ from tests.privacy.builders import private
 JOB = experiment()
 SPECS = travelling_specs(tiny_network(), "local")
 START = flatten(parameters_of(tiny_network()), SPECS)
-IMAGES, PAIRS = depth_images(10, 1), site_data(2, 10).ti
+IMAGES, PAIRS = depth_images(6, 1), site_data(2, 6).ti
 
 
 def own_gradient(network: Model, loss: Callable[[], Tensor]) -> Flat:
@@ -79,16 +79,20 @@ def downhill(gradient: Flat, size: float = 1e-5) -> Flat:
 
 
 @pytest.mark.parametrize("kind", ["tr", "ti"])
-def test_a_change_made_of_members_alone_gives_them_away(kind: str) -> None:
-    attack = attacker()
-    own = [tr_gradient(IMAGES, i) if kind == "tr" else ti_gradient(PAIRS, i) for i in range(10)]
-    areas = []
-    for i in (0, 3, 6):
-        seen = [Seen(START, downhill(own[i] + own[i + 1]))]
-        (found,) = attack.tr(IMAGES, seen) if kind == "tr" else attack.ti(PAIRS, seen)
-        member = np.isin(np.arange(10), (i, i + 1))
-        areas.append([roc(found[score][member], found[score][~member], resamples=1).auc for score in SCORES])
-    assert np.mean(areas, axis=0).min() > 0.95
+def test_a_change_made_of_a_member_alone_gives_it_away(kind: str) -> None:
+    """One game for each image: the change is a step down its own loss, and all others are candidates beside it."""
+    count, attack = 6, attacker()
+    own = [tr_gradient(IMAGES, i) if kind == "tr" else ti_gradient(PAIRS, i) for i in range(count)]
+    games = [Seen(START, downhill(gradient)) for gradient in own]
+    found = attack.tr(IMAGES, games) if kind == "tr" else attack.ti(PAIRS, games)
+    member = np.eye(count, dtype=bool)
+    areas = {}
+    for score in SCORES:
+        scores = np.stack([each[score] for each in found])
+        areas[score] = roc(scores[member], scores[~member], resamples=1).auc
+    assert areas["alignment"] == 1.0, "nobody is nearer to a gradient than the image whose it is"
+    # A candidate with a steeper loss may fall further than the member, so this one is no certainty.
+    assert areas["loss_drop"] > 0.7
 
 
 @pytest.mark.parametrize("kind", ["tr", "ti"])
