@@ -1,22 +1,39 @@
-"""``socket-site audit``: what was spent on a site's TI pairs, and whether the ledger is whole."""
+"""``socket-site audit``: what was spent on a site's TI pairs and on the site as a whole, and whether ledgers are whole.
+
+Two books, of two units: epsilons of one are never added to those of the other.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from client.site import Site
 from socket_core.errors import PolicyError
-from socket_core.privacy.accounting import ADJACENCY, NOT_COVERED, UNIT, Epsilon, epsilon
+from socket_core.privacy.accounting import NOT_COVERED, RECORD, SITE, SITE_NOT_COVERED, Epsilon, Unit, epsilon
 from socket_core.privacy.ledger import Charge, Ledger
 
 
 def audit(site: Site) -> dict[str, Any]:
-    """The ledger's content as plain values, after checking its chain and its data sets.
+    """The ledger of TI pairs as plain values, after checking its chain and its data sets.
 
     Raises:
         PrivacyError: If there is no ledger, or it is missing, altered or damaged.
     """
-    ledger, cap = Ledger(site.ledger_file, create=False), site.policy.privacy
+    return _book(site, site.ledger_file, site.policy.privacy.epsilon, RECORD, NOT_COVERED)
+
+
+def audit_whole_site(site: Site) -> dict[str, Any]:
+    """The ledger of rounds that protect the site as a whole, likewise; its one "data set" is the site.
+
+    Raises:
+        PrivacyError: If there is no ledger, or it is missing, altered or damaged.
+    """
+    return _book(site, site.site_ledger_file, site.policy.privacy.site_epsilon, SITE, SITE_NOT_COVERED)
+
+
+def _book(site: Site, path: Path, cap: float, unit: Unit, not_covered: tuple[str, ...]) -> dict[str, Any]:
+    ledger, delta = Ledger(path, create=False), site.policy.privacy.delta
     charges = ledger.charges()
     sets = []
     for data in dict.fromkeys(charge.data for charge in charges):
@@ -25,8 +42,8 @@ def audit(site: Site) -> dict[str, Any]:
         sets.append(
             {
                 "data": data,
-                "jobs": [_job(job, [c for c in related if c.job == job], cap.delta) for job in jobs],
-                "total": _plain(epsilon([c.event for c in related], cap.delta)),
+                "jobs": [_job(job, [c for c in related if c.job == job], delta, unit) for job in jobs],
+                "total": _plain(epsilon([c.event for c in related], delta, unit)),
             }
         )
     return {
@@ -34,24 +51,24 @@ def audit(site: Site) -> dict[str, Any]:
         "ledger": str(ledger.path),
         "chain": "intact",
         "charges": len(charges),
-        "delta": cap.delta,
-        "cap": cap.epsilon,
-        "unit": UNIT,
-        "adjacency": ADJACENCY,
-        "not_covered": list(NOT_COVERED),
+        "delta": delta,
+        "cap": cap,
+        "unit": unit.text,
+        "adjacency": unit.adjacency,
+        "not_covered": list(not_covered),
         "data_sets": sets,
     }
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """What :func:`audit` found, as a table with words."""
+    """What :func:`audit` or :func:`audit_whole_site` found, as a table with words."""
     out = [
         f"site {found['site']}: {found['charges']} charges, chain {found['chain']}",
         f"epsilon at delta {found['delta']:g}; {found['unit']}; {found['adjacency']}",
     ]
     head = f"{'job':40} {'steps':>8} {'sigma':>12} {'RDP':>8} {'PLD':>8}  claim (the larger)"
     for own in found["data_sets"]:
-        out += ["", f"TI pairs {own['data'][:16]} (and all sets that share a pair with them)", head]
+        out += ["", _named(found, own) + _KIN[found["unit"]], head]
         for job in own["jobs"]:
             sigma = ", ".join(f"{value:g}" for value in job["sigma"])
             out.append(f"{job['job'][:40]:40} {job['steps']:>8} {sigma:>12} {_columns(job)}")
@@ -68,14 +85,21 @@ def check_cap(found: dict[str, Any]) -> None:
     for own in found["data_sets"]:
         if own["total"]["claim"] > found["cap"]:
             raise PolicyError(
-                f"TI pairs {own['data'][:16]} have spent epsilon {own['total']['claim']:.3f}, the cap is "
-                f"{found['cap']:g}",
-                where="policy.privacy.epsilon",
-                remedy="no further round with them is allowed; what was released stays released",
+                f"{_named(found, own)} has spent epsilon {own['total']['claim']:.3f}, the cap is {found['cap']:g}",
+                where=_CAP_KEYS[found["unit"]],
+                remedy="no further round is allowed; what was released stays released",
             )
 
 
-def _job(name: str, charges: list[Charge], delta: float) -> dict[str, Any]:
+_KIN = {RECORD.text: " (and all sets that share a pair with it)", SITE.text: ""}
+_CAP_KEYS = {unit.text: unit.cap_key for unit in (RECORD, SITE)}
+
+
+def _named(found: dict[str, Any], own: dict[str, Any]) -> str:
+    return "the site as a whole" if found["unit"] == SITE.text else f"set of TI pairs {own['data'][:16]}"
+
+
+def _job(name: str, charges: list[Charge], delta: float, unit: Unit) -> dict[str, Any]:
     return {
         "job": name,
         "first": charges[0].time,
@@ -85,7 +109,7 @@ def _job(name: str, charges: list[Charge], delta: float) -> dict[str, Any]:
         "sigma": sorted({charge.event.sigma for charge in charges}),
         "sample_rate": sorted({charge.event.sample_rate for charge in charges}),
         "scope": sorted({str(charge.about.get("scope", "")) for charge in charges}),
-        **_plain(epsilon([charge.event for charge in charges], delta)),
+        **_plain(epsilon([charge.event for charge in charges], delta, unit)),
     }
 
 

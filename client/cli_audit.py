@@ -81,14 +81,18 @@ def _audit(site_file: Path, export: Path | None, attack: Attack, *, empirical: b
         public = write(site, found, export, extra)
         if not as_json:
             print(f"wrote {export}; with {public} anyone can check it: socket-site audit --verify")
-    # A ledger that is missing or altered has no table: this raises and says so.
-    table = found.audit if found.audit is not None else auditing.audit(site)
+    table = found.audit
+    if table is None and found.whole_site is None:
+        found.insist()
+        auditing.audit(site)  # raises: there is no ledger
+    books = [book for book in (table, found.whole_site) if book is not None]
     if as_json:
-        print(json.dumps(table | {"verification": found.plain()} | extra))
+        print(json.dumps((table or {}) | {"whole_site": found.whole_site, "verification": found.plain()} | extra))
     else:
         checks = [f"{check.status:12} {check.name}: {check.text}" for check in found.checks]
-        print("\n".join([*auditing.lines(table), "", *checks, *words]))
-    auditing.check_cap(table)
+        print("\n".join([*(line for book in books for line in [*auditing.lines(book), ""]), *checks, *words]))
+    for book in books:
+        auditing.check_cap(book)
     found.insist()
     if extra.get("empirical", {}).get("ok") is False:
         raise PrivacyError(

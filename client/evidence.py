@@ -74,7 +74,6 @@ def collect(site: Site, found: Verification, extra: dict[str, Any] | None = None
     extra = extra or {}
     if unknown := sorted(extra.keys() - SECTIONS):
         raise PrivacyError(f"evidence has no section {unknown[0]!r}", where="evidence", remedy="this is a fault")
-    audit = {key: value for key, value in found.audit.items() if key != "ledger"} if found.audit is not None else None
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -83,7 +82,8 @@ def collect(site: Site, found: Verification, extra: dict[str, Any] | None = None
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "policy": site.policy.model_dump(mode="json"),
         "policy_in_words": explain(site),
-        "audit": audit,
+        "audit": _without_path(found.audit),
+        "whole_site": _without_path(found.whole_site),
         "charges": [asdict(charge) for charge in found.charges],
         "verification": found.plain(),
         "egress": egress_summary(found.left),
@@ -91,6 +91,10 @@ def collect(site: Site, found: Verification, extra: dict[str, Any] | None = None
         **extra,
     }
     return {key: _finite(value) for key, value in content.items()}
+
+
+def _without_path(book: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if book is None else {key: value for key, value in book.items() if key != "ledger"}
 
 
 def egress_summary(left: Iterable[dict[str, Any]]) -> dict[str, Any]:

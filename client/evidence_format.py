@@ -22,6 +22,7 @@ SECTIONS = frozenset({"empirical", "membership"})
 Status = Literal["ok", "failed", "not checked"]
 CHECKS = (
     "ledger_chain",
+    "site_ledger_chain",
     "journal_chain",
     "journal_is_the_same",
     "updates_were_charged",
@@ -53,7 +54,7 @@ class Total(Section):
 
 
 class DataSet(Section):
-    """What was spent on one data set and on all that share a pair with it."""
+    """What was spent on one set of TI pairs and on all that share a pair with it, or on the site as a whole."""
 
     data: str = Text
     jobs: list[dict[str, Any]]
@@ -61,7 +62,7 @@ class DataSet(Section):
 
 
 class Spent(Section):
-    """The ledger as a table."""
+    """A ledger as a table; ``unit`` says whether it is of TI pairs or of the whole site."""
 
     site: str = Text
     chain: str = Text
@@ -102,6 +103,7 @@ class Evidence(Section):
     policy: dict[str, Any]
     policy_in_words: list[str]
     audit: Spent | None
+    whole_site: Spent | None
     charges: list[dict[str, Any]]
     verification: list[Reported]
     egress: Egress
@@ -120,10 +122,16 @@ class Evidence(Section):
             found.append("egress: its numbers of messages differ")
         if spent is not None and spent.charges != len(self.charges):
             found.append("audit: its numbers of charges differ")
-        for own in spent.data_sets if spent is not None else ():
-            if spent is not None and (own.total.claim is None or own.total.claim > spent.cap):
-                found.append(f"audit: {own.data[:16]} has spent more than the cap of {spent.cap:g}")
+        for name, book in self.books():
+            for own in book.data_sets:
+                if own.total.claim is None or own.total.claim > book.cap:
+                    found.append(f"{name}: {own.data[:16]} has spent more than the cap of {book.cap:g}")
         return found
+
+    def books(self) -> list[tuple[str, Spent]]:
+        """The ledgers that the site has."""
+        both = [("audit", self.audit), ("whole_site", self.whole_site)]
+        return [(name, book) for name, book in both if book is not None]
 
     def follows(self, earlier: Evidence) -> list[str]:
         """What of earlier evidence is gone: ledger and journal only grow."""
@@ -133,6 +141,9 @@ class Evidence(Section):
         hashes = earlier.egress.payload_sha256
         if self.egress.payload_sha256[: len(hashes)] != hashes:
             found.append("the journal no longer holds all messages of the earlier evidence")
+        before, now = (one.whole_site.charges if one.whole_site is not None else 0 for one in (earlier, self))
+        if now < before:
+            found.append(f"the ledger of the whole site has {now} charges, the earlier evidence had {before}")
         return found
 
 
@@ -163,18 +174,17 @@ def open_evidence(path: Path, key: Path) -> Evidence:
 
 def lines(evidence: Evidence, key: Path) -> list[str]:
     """What was checked and what the site says, for a terminal."""
-    spent = evidence.audit
     out = [
         f"evidence of site {evidence.site}, written {evidence.time} by {evidence.product}",
         f"  signature is of {key_id(load_public_key(key))}",
         *(f"  {one.status:12} {one.name}: {one.text}" for one in evidence.verification),
     ]
-    if spent is not None:
-        for own in spent.data_sets:
+    for name, book in evidence.books():
+        for own in book.data_sets:
             claim = f"{own.total.claim:.3f} by {own.total.by}" if own.total.claim is not None else "without a bound"
-            of = f"at delta {own.total.delta:g} of at most {spent.cap:g}; {spent.unit}; {spent.adjacency}"
-            out.append(f"  TI pairs {own.data[:16]}: epsilon {claim} {of}")
-        out += [f"  not covered: {what}" for what in spent.not_covered]
+            of = f"at delta {own.total.delta:g} of at most {book.cap:g}; {book.unit}; {book.adjacency}"
+            out.append(f"  {name} {own.data[:16]}: epsilon {claim} {of}")
+        out += [f"  not covered: {what}" for what in book.not_covered]
     left = evidence.egress
     out.append(f"  {left.messages} messages of {left.bytes} bytes have left")
     out += [f"  section {name} is in it" for name in sorted(SECTIONS) if getattr(evidence, name) is not None]

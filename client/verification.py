@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from client.audit import audit, check_cap
+from client.audit import audit, audit_whole_site, check_cap
 from client.evidence_format import Status
 from client.journal import Journal
 from client.site import Site
@@ -34,12 +34,14 @@ class Verification:
     Attributes:
         checks: In the order of :func:`verify`.
         audit: What :func:`client.audit.audit` found; None if there is no sound ledger.
+        whole_site: What :func:`client.audit.audit_whole_site` found, likewise.
         charges: All that was charged.
         left: The journal's entries.
     """
 
     checks: tuple[Check, ...]
     audit: dict[str, Any] | None
+    whole_site: dict[str, Any] | None
     charges: tuple[Charge, ...]
     left: tuple[dict[str, Any], ...]
 
@@ -72,6 +74,7 @@ def verify(site: Site) -> Verification:
     books = _Books(site)
     checks = (
         books.ledger,
+        books.site_ledger,
         books.journal,
         _same_journal(books),
         _updates_charged(books),
@@ -79,7 +82,7 @@ def verify(site: Site) -> Verification:
         _kept_state(books),
         _within_policy(books),
     )
-    return Verification(checks, books.audit, tuple(books.charges), tuple(books.left))
+    return Verification(checks, books.audit, books.whole_site, tuple(books.charges), tuple(books.left))
 
 
 @dataclass
@@ -88,6 +91,7 @@ class _Books:
 
     site: Site
     audit: dict[str, Any] | None = None
+    whole_site: dict[str, Any] | None = None
     charges: list[Charge] = field(default_factory=list)
     left: list[dict[str, Any]] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
@@ -98,6 +102,7 @@ class _Books:
         self.journal = self._read_journal()
         self.kept = self.site.store.kept_rounds()
         self.ledger = self._read_ledger()
+        self.site_ledger = self._read_site_ledger()
         if self.left:
             self.marks = Journal(self.site.journal_file, create=False).marks()
 
@@ -111,6 +116,16 @@ class _Books:
         except PrivacyError as error:
             return Check(name, "failed", error.what)
         return Check(name, "ok", f"{len(self.charges)} charges, each with the code that it was written with")
+
+    def _read_site_ledger(self) -> Check:
+        name, path = "site_ledger_chain", self.site.site_ledger_file
+        if not Chain.begun(path):
+            return Check(name, "not checked", "there is none: no federation that protects whole sites was charged here")
+        try:
+            self.whole_site = audit_whole_site(self.site)
+        except PrivacyError as error:
+            return Check(name, "failed", error.what)
+        return Check(name, "ok", f"{self.whole_site['charges']} charges, each with the code that it was written with")
 
     def _read_journal(self) -> Check:
         name, path = "journal_chain", self.site.journal_file
@@ -223,14 +238,16 @@ def _kept_state(books: _Books) -> Check:
 
 
 def _within_policy(books: _Books) -> Check:
-    name = "within_policy"
-    if books.audit is None:
+    name, sound = "within_policy", [book for book in (books.audit, books.whole_site) if book is not None]
+    if not sound:
         return Check(name, "not checked", "there is no sound ledger")
     try:
-        check_cap(books.audit)
+        for book in sound:
+            check_cap(book)
     except PolicyError as error:
         return Check(name, "failed", error.what)
-    return Check(name, "ok", f"no data set has spent more than epsilon {books.audit['cap']:g}")
+    caps = "; ".join(f"{book['cap']:g} ({book['adjacency']})" for book in sound)
+    return Check(name, "ok", f"nothing has spent more than epsilon {caps}")
 
 
 def _round_of(charge: Charge) -> str:

@@ -162,7 +162,7 @@ def test_one_altered_number_is_refused(shown: Shown, tmp_path: Path) -> None:
 
 
 def _failing(content: dict[str, Any]) -> None:
-    content["verification"][3] |= {"status": "failed", "text": "an update without a charge"}
+    content["verification"][4] |= {"status": "failed", "text": "an update without a charge"}
 
 
 FAILING: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
