@@ -22,6 +22,7 @@ from client.journal import Journal, Pairs, entry_of
 from protos.codec import kind_of, values_of
 from protos.release_pb2 import TensorSpec
 from protos.wire_pb2 import Enrolment, Evaluation, Refusal, Update
+from socket_core.config import UpdateType
 from socket_core.errors import PolicyError
 
 Outgoing = Enrolment | Update | Evaluation | Refusal
@@ -44,6 +45,9 @@ FIELDS: dict[str, frozenset[str]] = {
     "Refusal": frozenset({"schema_version", "site", "reason"}),
 }
 """Fields that may leave in each: a field that is new on the wire stays at home until it is listed here."""
+
+TYPES: tuple[UpdateType, ...] = ("float32", "float16")
+"""Of a change; all else is float32."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +96,23 @@ def seal(records: RecordDict, gate: Gate, *, pairs: Pairs = "none") -> RecordDic
     sizes = declared_arrays(payload, gate)
     if extra := sorted(arrays.keys() - sizes.keys()):
         raise _undeclared(f"array {extra[0]!r}")
-    leaving = {name: (array.data, _values(name, array, sizes[name])) for name, array in arrays.items()}
+    types = {"delta": payload.tensors[0].dtype} if isinstance(payload, Update) and payload.tensors else {}
+    leaving = {
+        name: (array.data, _values(name, array, sizes[name], types.get(name, "float32")))
+        for name, array in arrays.items()
+    }
     _check_specs(payload, leaving)
     Journal(gate.journal).write(entry_of(payload, content, leaving, pairs))
     return records
 
 
-def _values(name: str, array: Array, size: int) -> NDArray[np.generic]:
-    """What is in an array, which must be ``size`` floats and nothing beside them."""
-    if array.dtype != "float32" or tuple(array.shape) != (size,):
+def _values(name: str, array: Array, size: int, dtype: str) -> NDArray[np.generic]:
+    """What is in an array, which must be ``size`` values of ``dtype`` and nothing beside them."""
+    if array.dtype != dtype or dtype not in TYPES or tuple(array.shape) != (size,):
         raise _undeclared(f"array {name!r} as {array.dtype} {tuple(array.shape)}")
     values = values_of(array)
     # Written out again they must give the same bytes: something could ride behind them.
-    if values is None or values.shape != (size,) or values.dtype != np.float32 or Array(values).data != array.data:
+    if values is None or values.shape != (size,) or str(values.dtype) != dtype or Array(values).data != array.data:
         raise _undeclared(f"array {name!r} with other content than it says")
     return values
 
@@ -113,11 +121,11 @@ def _check_specs(payload: Outgoing, arrays: Mapping[str, object]) -> None:
     """An update's lists of tensors must be what the arrays hold."""
     if not isinstance(payload, Update):
         return
-    for specs in (payload.tensors, payload.batchnorm):
+    for specs, types in ((payload.tensors, TYPES), (payload.batchnorm, ("float32",))):
         keys = [spec.key for spec in specs]
         if len(set(keys)) != len(keys):
             raise _undeclared("a tensor listed twice")
-        if other := [spec.dtype for spec in specs if spec.dtype != "float32"]:
+        if other := [spec.dtype for spec in specs if spec.dtype not in types or spec.dtype != specs[0].dtype]:
             raise _undeclared(f"a tensor of {other[0]!r}")
     if payload.tensors and "delta" not in arrays:
         raise _undeclared("a list of tensors without them")

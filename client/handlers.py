@@ -27,6 +27,7 @@ from socket_core.errors import PolicyError
 from socket_core.evaluation import collapse_warning, device_of, evaluate, predict_logits, spread_of
 from socket_core.exchange import (
     Flat,
+    FlatUpdate,
     Spec,
     batchnorm_specs,
     batchnorm_state,
@@ -35,6 +36,7 @@ from socket_core.exchange import (
     length,
     load_batchnorm_state,
     load_flat,
+    packed,
     parameters_of,
     travelling_specs,
     unflatten,
@@ -90,8 +92,9 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         site.store.save_batchnorm(request.experiment, request.round, batchnorm_state(job.network), request.keep_round)
     if request.round == request.rounds:
         _warn_of_collapse(job, holdings.data)
-    delta = may_leave(job.experiment, flatten(parameters_of(learner), job.specs) - job.parameters)
-    arrays = {"delta": delta}
+    change = may_leave(job.experiment, flatten(parameters_of(learner), job.specs) - job.parameters)
+    delta = packed(change, job.experiment.federation.update_dtype)
+    arrays: dict[str, FlatUpdate] = {"delta": delta}
     if job.bn_specs:
         moments = running_moments(job.network, len(holdings.data.tr))
         arrays["bn_mean"] = flatten({name: m.mean for name, m in moments.items()}, job.bn_specs)
@@ -100,7 +103,7 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         experiment=request.experiment,
         site=site.name,
         round=request.round,
-        tensors=specs_to_proto(job.specs),
+        tensors=specs_to_proto(job.specs, str(delta.dtype)),
         batchnorm=specs_to_proto(job.bn_specs),
         # How many images there are is no part of a clipped change, and nobody needs it: sites weigh alike.
         examples=len(holdings.data.tr) if job.experiment.site_privacy is None else 1,

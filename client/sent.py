@@ -18,7 +18,7 @@ from client.store import SiteStore
 from protos.wire_pb2 import RoundRequest
 from socket_core.config import Experiment, parse_experiment_json
 from socket_core.errors import DataError
-from socket_core.exchange import Flat
+from socket_core.exchange import Flat, FlatUpdate
 from socket_core.files import write_atomically
 from socket_core.stages import Stage, place_of
 
@@ -37,7 +37,7 @@ class SentRound:
         experiment: As the request had it.
         releases: Digests of the sources, in order.
         before: The parameters received, float32, flat.
-        delta: The change sent, likewise.
+        delta: The change sent, as float32.
     """
 
     job: str
@@ -49,7 +49,7 @@ class SentRound:
     delta: Flat
 
 
-def keep(store: SiteStore, request: RoundRequest, before: Flat, arrays: Mapping[str, Flat]) -> Path:
+def keep(store: SiteStore, request: RoundRequest, before: Flat, arrays: Mapping[str, FlatUpdate]) -> Path:
     """Writes down what has passed the gate; returns the file.
 
     A round that is asked for again, as after a crash of the server, gets a further file: both have left.
@@ -108,4 +108,5 @@ def _read(path: Path) -> SentRound:
             remedy="move the file away; an attack on the others is still worth something",
         ) from None
     stage = place_of(experiment, round_).stage
+    delta = delta.astype("float32", copy=False)
     return SentRound(path.parent.name, round_, stage, experiment, digests, before, delta)

@@ -138,9 +138,9 @@ def size_of(records: RecordDict) -> int:
     return total + (sum(len(a.data) for a in arrays.values()) if arrays is not None else 0)
 
 
-def specs_to_proto(specs: Sequence[tuple[str, tuple[int, ...]]]) -> list[TensorSpec]:
-    """Keys and shapes as protobuf."""
-    return [TensorSpec(key=key, dtype="float32", shape=shape) for key, shape in specs]
+def specs_to_proto(specs: Sequence[tuple[str, tuple[int, ...]]], dtype: str = "float32") -> list[TensorSpec]:
+    """Keys, shapes and type as protobuf."""
+    return [TensorSpec(key=key, dtype=dtype, shape=shape) for key, shape in specs]
 
 
 def sha256(flat: NDArray[np.generic]) -> bytes:

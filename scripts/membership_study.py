@@ -33,6 +33,7 @@ from client.site import Holdings, Site, open_site
 from client.store import SiteStore
 from protos.codec import ENROL, EVALUATE, RELEASE, TRAIN
 from server import rounds
+from server.job import Job
 from server.local_grid import LocalGrid
 from server.owner import ensure_release
 from server.results import environment
@@ -133,7 +134,7 @@ def run_trial(experiment: Experiment, home: Path, cache: Path) -> Trial:
         site = open_tossed(context, seed, folder)
         return Message(HANDLERS[message.metadata.message_type](site, message.content), reply_to=message)
 
-    rounds.run(LocalGrid(answer, contexts), rounds.Job.of(experiment, source_files(home, experiment), folder / "job"))
+    rounds.run(LocalGrid(answer, contexts), Job.of(experiment, source_files(home, experiment), folder / "job"))
     whole = open_site(contexts[2]).load(experiment).data
     site = open_tossed(contexts[2], seed, folder)
     kept = kept_rounds(site)

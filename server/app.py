@@ -11,6 +11,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from server import rounds
+from server.job import Job, parse_resume
 from server.sources import ensure_sources
 from socket_core.config import Experiment
 from socket_core.run_config import RunConfig
@@ -24,14 +25,14 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Runs the experiments that the run configuration names."""
     run = RunConfig.of(context.run_config)
-    resume = rounds.parse_resume(run.resume)
+    resume = parse_resume(run.resume)
     for experiment in run.experiments():
         torch.set_num_threads(experiment.threads)
         embedded = experiment.data.kind == "scenes"
         files = ensure_sources(experiment, run.home, run.cache, confirm_batchnorm=embedded, say=log.info)
         home = job_folder(run.home, experiment)
         log.info("%s: writing to %s", job_name(experiment), home)
-        rounds.run(grid, rounds.Job.of(experiment, files, home, resume), observe=_log_step)
+        rounds.run(grid, Job.of(experiment, files, home, resume), observe=_log_step)
 
 
 def job_folder(home: Path, experiment: Experiment) -> Path:

@@ -14,6 +14,7 @@ from flwr.app import Context, RecordDict
 from server import rounds
 from server.app import job_folder, job_name
 from server.flower_link import stop_group
+from server.job import Job
 from server.journal import Journal
 from server.local_grid import LocalGrid
 from server.progress import Display
@@ -94,10 +95,10 @@ class LocalFederator:
                 for i in range(sites)
             }
             files = source_files(plan.home, experiment)
-            job = rounds.Job.of(experiment, files, job_folder(plan.home, experiment), "auto")
+            job = Job.of(experiment, files, job_folder(plan.home, experiment), "auto")
             with display.task(f"federated {job_name(experiment)}, in process") as progress:
 
-                def tell(step: str, facts: dict[str, object], job: rounds.Job = job) -> None:
+                def tell(step: str, facts: dict[str, object], job: Job = job) -> None:
                     if step == "round closed":
                         progress(int(str(facts["round"])), job.rounds)
 

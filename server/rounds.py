@@ -10,17 +10,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from protos.codec import TRAIN, encode, size_of
-from protos.wire_pb2 import RoundRequest
+from protos.codec import TRAIN, size_of
 from server.aggregation import SiteUpdate, apply
 from server.checkpoint import (
     Identity,
@@ -33,70 +32,21 @@ from server.checkpoint import (
 from server.choice import best_round, is_over
 from server.enrolment import PAUSE_SECONDS, Roll, enrol, wait_for_nodes
 from server.evaluation import evaluate_round
+from server.job import Job, request_for
 from server.journal import Journal
 from server.messaging import exchange
 from server.protection import Protection
 from server.screening import Expectation, Rejected, screen_all
-from server.sources import SourceFiles
 from server.state import ServerState, init
 from socket_core.combined import combine, combined_digest
-from socket_core.config import Experiment
 from socket_core.engine import make_bridge
-from socket_core.errors import ConfigError, FederationError
+from socket_core.errors import FederationError
 from socket_core.exchange import Flat, batchnorm_specs, bridge_specs, length, travelling_specs
-from socket_core.release import Release, pack_release
-from socket_core.stages import Stage, federated_rounds, place_of
-
-Resume = Literal["no", "yes", "auto"]
+from socket_core.release import pack_release
+from socket_core.stages import Stage, place_of
 
 Observer = Callable[[str, dict[str, Any]], None]
 """Called with the name of a step that has just ended, and facts about it."""
-
-
-def parse_resume(text: str) -> Resume:
-    """``no``, ``yes`` or ``auto``; raises ConfigError for anything else."""
-    for known in get_args(Resume):
-        if text == known:
-            return cast(Resume, known)
-    raise ConfigError(f"expected no, yes or auto, found {text!r}", where="resume", remedy='give resume="yes"')
-
-
-@dataclass(frozen=True)
-class Job:
-    """One federation.
-
-    Attributes:
-        experiment: What to do.
-        release: The source model, or the first of several.
-        release_folder: Where its files lie.
-        home: Folder for checkpoints and ``rounds.jsonl``.
-        resume: ``yes`` goes on from the newest checkpoint if there is one, and refuses one of another job;
-            ``auto`` starts anew instead of refusing; ``no`` starts anew, but not over an unfinished run.
-        further: Release and folder of each further source.
-    """
-
-    experiment: Experiment
-    release: Release
-    release_folder: Path
-    home: Path
-    resume: Resume = "no"
-    further: tuple[tuple[Release, Path], ...] = ()
-
-    @classmethod
-    def of(cls, experiment: Experiment, files: SourceFiles, home: Path, resume: Resume = "no") -> Job:
-        """The job that adapts the releases in ``files``, which are read and checked."""
-        (release, folder), *further = zip(files.read(), files.folders, strict=True)
-        return cls(experiment, release, folder, home, resume, tuple(further))
-
-    @property
-    def releases(self) -> tuple[Release, ...]:
-        """Of all sources, the first one's first."""
-        return (self.release, *(release for release, _ in self.further))
-
-    @property
-    def rounds(self) -> int:
-        """Rounds to run."""
-        return federated_rounds(self.experiment)
 
 
 def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
@@ -142,7 +92,7 @@ class _Session:
     def __init__(self, grid: Grid, job: Job, tell: Observer) -> None:
         self.grid, self.job, self.tell = grid, job, tell
         self.roll = Roll()
-        self.identity = Identity(job.experiment.digest(), combined_digest(_digests(job)))
+        self.identity = Identity(job.experiment.digest(), combined_digest(job.digests))
         self.journal = Journal(job.home / "rounds.jsonl")
         self.protection: Protection | None = None
         if job.experiment.site_privacy is not None:  # before checkpoints are cleared: they tell that a ledger was here
@@ -166,7 +116,7 @@ class _Session:
             self.roll,
             nodes,
             experiment=state.experiment,
-            releases={d: partial(pack_release, f) for d, f in zip(_digests(self.job), folders, strict=True)},
+            releases={d: partial(pack_release, f) for d, f in zip(self.job.digests, folders, strict=True)},
             deadline_seconds=self.job.experiment.federation.enrol_seconds,
         )
 
@@ -197,6 +147,7 @@ class _Session:
             max_examples=federation.max_examples,
             max_relative_update=federation.max_relative_update,
             largest_share=protection.largest_share(size) if protection is not None else None,
+            dtype=federation.update_dtype,
         )
         self.tell("round opened", {"round": expected.round})
         best = best_round(self.journal.read()) or 0
@@ -239,38 +190,6 @@ class _Session:
         return read_checkpoint(self._best, self.identity)[0]
 
 
-def travelling(experiment: Experiment) -> Experiment:
-    """The experiment as sites see it: where the owner keeps files is nobody else's business."""
-    data = experiment.data.model_copy(update={"root": "", "ti_root": ""})
-    network = experiment.network.model_copy(update={"weights": ""})
-    return experiment.model_copy(update={"data": data, "network": network})
-
-
-def request_for(job: Job, state: ServerState, *, to_train: bool = True, keep_round: int = 0) -> RecordDict:
-    """The request that carries ``state`` to a site, for the round that it names.
-
-    The translator goes along in every round that trains with it: a site that joins late, or a server that resumes,
-    needs no memory of who has it.
-    """
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
-    if state.bridge is not None and to_train:
-        arrays["bridge"] = state.bridge
-    if place_of(job.experiment, state.round).stage == "adapt":
-        arrays["parameters"] = state.parameters
-        if state.batchnorm is not None:
-            arrays |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
-    payload = RoundRequest(
-        experiment=state.experiment,
-        round=state.round,
-        rounds=job.rounds,
-        release_digest=job.release.info.digest,
-        further_release_digests=_digests(job)[1:],
-        experiment_json=travelling(job.experiment).model_dump_json(),
-        keep_round=keep_round,
-    )
-    return encode(payload, arrays)
-
-
 def _trained(state: ServerState, stage: Stage) -> Flat:
     """The flat parameters that a round of ``stage`` changes."""
     return state.bridge if stage == "bridge" and state.bridge is not None else state.parameters
@@ -290,10 +209,6 @@ def _open(job: Job, identity: Identity, journal: Journal) -> tuple[ServerState, 
     state, record = newest
     journal.truncate(state.round)
     return state, record if journal.rounds() < state.round else None
-
-
-def _digests(job: Job) -> list[str]:
-    return [release.info.digest for release in job.releases]
 
 
 def _clear(folder: Path, identity: Identity, job: Job) -> None:

@@ -12,12 +12,14 @@ from enum import StrEnum
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
+from numpy.typing import NDArray
 
 from protos.codec import WireError, decode, kind_of, reason_name, sha256, values_of
 from protos.release_pb2 import TensorSpec
 from protos.wire_pb2 import REASON_SCHEMA, Refusal, Update
 from server.aggregation import SiteUpdate
 from server.state import PooledBatchNorm
+from socket_core.config import UpdateType
 from socket_core.exchange import Flat, Spec, length
 
 LARGEST_STATISTIC = 1e15
@@ -69,6 +71,7 @@ class Expectation:
         max_examples: Largest number of images that a site may claim.
         max_relative_update: Largest norm of a delta as a multiple of ``parameter_norm``.
         largest_share: Largest norm of a delta that carries its site's share of noise, in place of the multiple.
+        dtype: What the delta travels in.
     """
 
     experiment: str
@@ -79,6 +82,7 @@ class Expectation:
     max_examples: int
     max_relative_update: float
     largest_share: float | None = None
+    dtype: UpdateType = "float32"
 
 
 def screen(reply: Message | None, site: str, expected: Expectation) -> SiteUpdate:
@@ -94,19 +98,19 @@ def screen(reply: Message | None, site: str, expected: Expectation) -> SiteUpdat
         raise Rejected(Why.SITE_ERROR, f"Flower error code {reply.error.code}")
     update = _payload(reply.content)
     _check_identity(update, site, expected)
-    _check_specs(update.tensors, expected.tensors)
-    _check_specs(update.batchnorm, expected.batchnorm)
+    _check_specs(update.tensors, expected.tensors, expected.dtype)
+    _check_specs(update.batchnorm, expected.batchnorm, "float32")
     arrays = _arrays(reply.content, expected)
-    delta = arrays["delta"]
-    if sha256(delta) != update.delta_sha256:
+    if sha256(arrays["delta"]) != update.delta_sha256:
         raise Rejected(Why.CHECKSUM, "delta does not match its sha256")
     if update.examples < 1:
         raise Rejected(Why.NO_EXAMPLES, "claims 0 images")
     if update.examples > expected.max_examples:
         raise Rejected(Why.TOO_MANY_EXAMPLES, f"claims {update.examples}, the limit is {expected.max_examples}")
-    _check_values(arrays, expected)
-    pooled = PooledBatchNorm(arrays["bn_mean"], arrays["bn_var"]) if expected.batchnorm else None
-    return SiteUpdate(site, update.examples, delta, pooled)
+    values = {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+    _check_values(values, expected)
+    pooled = PooledBatchNorm(values["bn_mean"], values["bn_var"]) if expected.batchnorm else None
+    return SiteUpdate(site, update.examples, values["delta"], pooled)
 
 
 def screen_all(
@@ -148,7 +152,7 @@ def _check_identity(update: Update, site: str, expected: Expectation) -> None:
         raise Rejected(Why.STALE_ROUND, f"round {update.round}, expected {expected.round}")
 
 
-def _check_specs(found: Sequence[TensorSpec], expected: Sequence[Spec]) -> None:
+def _check_specs(found: Sequence[TensorSpec], expected: Sequence[Spec], dtype: str) -> None:
     shapes, wanted = {spec.key: tuple(spec.shape) for spec in found}, dict(expected)
     if missing := sorted(wanted.keys() - shapes.keys()):
         raise Rejected(Why.MISSING_KEY, missing[0])
@@ -159,13 +163,13 @@ def _check_specs(found: Sequence[TensorSpec], expected: Sequence[Spec]) -> None:
     for spec in found:
         if tuple(spec.shape) != wanted[spec.key]:
             raise Rejected(Why.WRONG_SHAPE, f"{spec.key}: {tuple(spec.shape)}, expected {wanted[spec.key]}")
-        if spec.dtype != "float32":
-            raise Rejected(Why.WRONG_DTYPE, f"{spec.key}: {spec.dtype[:32]!r}, expected float32")
+        if spec.dtype != dtype:
+            raise Rejected(Why.WRONG_DTYPE, f"{spec.key}: {spec.dtype[:32]!r}, expected {dtype}")
     if [spec.key for spec in found] != [key for key, _ in expected]:
         raise Rejected(Why.MALFORMED, "keys are not in the agreed order")
 
 
-def _arrays(records: RecordDict, expected: Expectation) -> dict[str, Flat]:
+def _arrays(records: RecordDict, expected: Expectation) -> dict[str, NDArray[np.generic]]:
     sizes = {"delta": length(expected.tensors)}
     if expected.batchnorm:
         sizes |= {"bn_mean": length(expected.batchnorm), "bn_var": length(expected.batchnorm)}
@@ -176,18 +180,18 @@ def _arrays(records: RecordDict, expected: Expectation) -> dict[str, Flat]:
         raise Rejected(Why.EXTRA_KEY, f"array {extra[0][:128]!r}")
     out = {}
     for name, size in sizes.items():
-        array = record[name]
-        if array.dtype != "float32":
-            raise Rejected(Why.WRONG_DTYPE, f"array {name}: {array.dtype[:32]!r}, expected float32")
+        array, dtype = record[name], expected.dtype if name == "delta" else "float32"
+        if array.dtype != dtype:
+            raise Rejected(Why.WRONG_DTYPE, f"array {name}: {array.dtype[:32]!r}, expected {dtype}")
         if tuple(array.shape) != (size,):
             raise Rejected(Why.WRONG_SHAPE, f"array {name}: {tuple(array.shape)}, expected ({size},)")
         value = values_of(array)
         if value is None:
             raise Rejected(Why.MALFORMED, f"array {name} cannot be decoded")
         # The header inside the bytes is a second claim, and must agree with the first.
-        if value.dtype != np.float32 or value.shape != (size,):
+        if str(value.dtype) != dtype or value.shape != (size,):
             raise Rejected(Why.MALFORMED, f"array {name} is {value.dtype} {value.shape} inside")
-        out[name] = value.astype(np.float32, copy=False)
+        out[name] = value
     return out
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "TransferWeights",
     "TranslatorConfig",
     "TranslatorWeights",
+    "UpdateType",
     "Weights",
     "load_experiment",
     "parse_experiment",
@@ -54,6 +55,7 @@ __all__ = [
 ]
 
 BnPolicy = Literal["local", "source", "pooled"]
+UpdateType = Literal["float32", "float16"]
 
 
 class NetworkConfig(Section):
@@ -102,6 +104,7 @@ class FederationConfig(Section):
     quorum: int = Field(2, ge=1, description="sites that must answer a round")
     enrol_seconds: float = Field(120.0, gt=0)
     deadline_seconds: float = Field(600.0, gt=0, description="per round")
+    update_dtype: UpdateType = Field("float32", description="of the change that a site sends; float16 halves its bytes")
     max_examples: int = Field(1_000_000, ge=1, description="largest number of images a site may claim")
     max_relative_update: float = Field(10.0, gt=0, description="largest norm of a delta over that of the parameters")
     evaluate_every: int = Field(1, ge=0, description="rounds between evaluations; 0: only after the last")

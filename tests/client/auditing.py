@@ -16,7 +16,7 @@ from client.verification import Check, verify
 from protos.codec import RELEASE, TRAIN, decode, encode
 from protos.wire_pb2 import EnrolRequest, RoundRequest
 from server.enrolment import _release_message
-from server.rounds import request_for
+from server.job import request_for
 from server.state import ServerState, init
 from socket_core.privacy.ledger import Charge, Ledger
 from socket_core.release import pack_release

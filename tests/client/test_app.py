@@ -32,8 +32,8 @@ from protos.wire_pb2 import (
     Update,
 )
 from server.enrolment import _release_message
+from server.job import request_for
 from server.owner import ensure_release
-from server.rounds import request_for
 from server.state import ServerState, init
 from socket_core.errors import (
     ConfigError,

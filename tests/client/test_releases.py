@@ -17,7 +17,7 @@ from client.releases import find_release, holds, keep_pinned, read_pinned
 from client.site import open_deployed
 from protos.codec import ENROL, TRAIN, decode, encode
 from protos.wire_pb2 import REASON_POLICY, EnrolRequest, Refusal
-from server.rounds import request_for
+from server.job import request_for
 from server.state import init
 from socket_core.combined import combine
 from socket_core.errors import PolicyError, ReleaseError

@@ -17,8 +17,8 @@ from client.egress import Gate
 from client.site import Site, open_deployed, open_site
 from client.site_file import read_site_file
 from client.store import SiteStore
+from server.job import travelling
 from server.local_grid import LocalGrid
-from server.rounds import travelling
 from socket_core.config import Experiment, load_experiment, parse_experiment
 from socket_core.data.catalogue import split_task
 from socket_core.errors import ConfigError, DataError

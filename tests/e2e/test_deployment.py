@@ -32,6 +32,7 @@ from deploy.pki import create_authority, create_node_key
 from server import rounds
 from server.app import job_folder
 from server.checkpoint import Identity, load_newest
+from server.job import Job
 from server.local_grid import LocalGrid
 from tests.client.builders import write_images
 from tests.e2e.processes import processes_of
@@ -156,9 +157,7 @@ def test_three_sites_over_tls_reach_the_parameters_of_the_run_in_process(plants:
     newest = load_newest(home / "checkpoints", Identity(bench.experiment.digest(), bench.release.info.digest))
     assert newest is not None
     contexts = {node: plants.context(site, node) for node, site in enumerate(SITES, start=2)}
-    inside = rounds.run(
-        LocalGrid(app, contexts), rounds.Job(bench.experiment, bench.release, bench.release_folder, tmp_path)
-    )
+    inside = rounds.run(LocalGrid(app, contexts), Job(bench.experiment, bench.release, bench.release_folder, tmp_path))
     np.testing.assert_allclose(newest[0].parameters, inside.parameters, rtol=0, atol=1e-6)
     logs = [*plants.owner.logs.iterdir(), *(plants.folder / "sites").glob("*/state/log/*")]
     assert len(logs) == 5

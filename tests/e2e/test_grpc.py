@@ -23,6 +23,7 @@ from server import rounds
 from server.app import job_folder
 from server.checkpoint import Identity, load_newest
 from server.flower_link import QUIET, stop_group
+from server.job import Job
 from server.local_grid import LocalGrid
 from socket_core.run_config import APP
 from tests.client.builders import Deployment
@@ -108,7 +109,7 @@ def test_deployed_sites_over_grpc_reach_the_parameters_of_the_run_in_process(wor
     assert state.round == bench.experiment.federation.rounds, output[-3000:]
 
     contexts = {i: deployment.context(i) for i, deployment in enumerate(deployments, start=2)}
-    job = rounds.Job(bench.experiment, bench.release, bench.release_folder, tmp_path / "inside")
+    job = Job(bench.experiment, bench.release, bench.release_folder, tmp_path / "inside")
     inside = rounds.run(LocalGrid(app, contexts), job)
     np.testing.assert_array_equal(state.parameters, inside.parameters)
     journal = Journal(tmp_path / "north" / "home" / "egress.sqlite", create=False).read()

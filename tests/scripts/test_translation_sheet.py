@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from client.app import app
 from server import rounds
 from server.app import job_folder, job_name
+from server.job import Job
 from server.local_grid import LocalGrid
 from socket_core.data.loader import Loader, Preprocessing
 from socket_core.data.scenes import TASK_RELEVANT
@@ -32,7 +33,7 @@ def run_job(world: World, folder: Path, **changes: Any) -> tuple[Bench, str]:
     """A federated job of one step a round, in a home as a comparison leaves it."""
     bench = Bench(world, folder, federation__steps=1, **changes)
     name, home = job_name(bench.experiment), job_folder(bench.home, bench.experiment)
-    job = rounds.Job(bench.experiment, bench.release, bench.release_folder, home)
+    job = Job(bench.experiment, bench.release, bench.release_folder, home)
     rounds.run(LocalGrid(app, bench.contexts()), job)
     (bench.home / "experiments").mkdir()
     shutil.copy(bench.config, bench.home / "experiments" / f"{name}.yaml")

@@ -21,6 +21,7 @@ from client.app import app
 from protos.codec import TRAIN, decode, encode, sha256
 from protos.wire_pb2 import Update
 from server import rounds
+from server.job import Job, Resume
 from server.local_grid import ClientCall, LocalGrid
 from server.owner import ensure_release
 from server.state import ServerState
@@ -152,12 +153,12 @@ class Bench:
         ids = list(nodes) if nodes is not None else [FIRST_NODE + i for i in range(self.sites)]
         return {node: self.context(index, node) for index, node in enumerate(ids)}
 
-    def job(self, *, resume: rounds.Resume = "no") -> rounds.Job:
+    def job(self, *, resume: Resume = "no") -> Job:
         """The job."""
-        return rounds.Job(self.experiment, self.release, self.release_folder, self.job_home, resume)
+        return Job(self.experiment, self.release, self.release_folder, self.job_home, resume)
 
     def run(
-        self, grid: LocalGrid | None = None, *, resume: rounds.Resume = "no", observe: rounds.Observer | None = None
+        self, grid: LocalGrid | None = None, *, resume: Resume = "no", observe: rounds.Observer | None = None
     ) -> ServerState:
         """Runs the job, on healthy sites if no grid is given."""
         return rounds.run(grid or LocalGrid(app, self.contexts()), self.job(resume=resume), observe)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server import rounds
+from server.job import Job, Resume
 from server.sources import SourceFiles, ensure_sources
 from tests.server.builders import Bench, World, experiment_with, quiet
 
@@ -39,6 +39,6 @@ class SeveralBench(Bench):
             tuple(self.home / "keys" / f"{name}.pub.pem" for name in ("owner", "lab")),
         )
 
-    def job(self, *, resume: rounds.Resume = "no") -> rounds.Job:
+    def job(self, *, resume: Resume = "no") -> Job:
         """The job, its releases read anew."""
-        return rounds.Job.of(self.experiment, self.files, self.job_home, resume)
+        return Job.of(self.experiment, self.files, self.job_home, resume)

@@ -13,6 +13,7 @@ import pytest
 from client.app import app
 from protos.codec import TRAIN
 from server import checkpoint, rounds
+from server.job import parse_resume
 from server.owner import train_and_release
 from server.state import ServerState
 from socket_core.errors import ConfigError, FederationError
@@ -240,4 +241,4 @@ def test_resume_auto_starts_anew_over_a_checkpoint_of_another_experiment(unbroke
 @pytest.mark.parametrize("text", ["", "true", "True", "YES"])
 def test_other_words_for_resume_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="no, yes or auto"):
-        rounds.parse_resume(text)
+        parse_resume(text)

@@ -13,6 +13,7 @@ from protos.codec import RELEASE, TRAIN, decode
 from protos.wire_pb2 import RoundRequest
 from server import rounds
 from server.enrolment import Roll, enrol
+from server.job import Job
 from server.local_grid import LocalGrid
 from server.owner import train_and_release
 from socket_core.combined import combine
@@ -103,9 +104,9 @@ def test_a_job_does_not_resume_with_another_set_of_releases(two_sources: World, 
     elif how == "swapped":
         [(release, folder)] = job.further
         first = (job.release, job.release_folder)
-        job = rounds.Job(job.experiment, release, folder, job.home, "yes", (first,))
+        job = Job(job.experiment, release, folder, job.home, "yes", (first,))
     else:
-        job = rounds.Job(job.experiment, job.release, job.release_folder, job.home, "yes")
+        job = Job(job.experiment, job.release, job.release_folder, job.home, "yes")
     with pytest.raises(FederationError, match=r"round-00001.*another release"):
         rounds.run(LocalGrid(app, bench.contexts()), job)
 

@@ -16,8 +16,8 @@ from client.store import SiteStore
 from protos.codec import EVALUATE, TRAIN, decode, encode, kind_of
 from protos.wire_pb2 import REASON_MALFORMED, Refusal, RoundRequest, Update
 from server.checkpoint import Identity, load_newest
+from server.job import request_for
 from server.local_grid import LocalGrid
-from server.rounds import request_for
 from server.state import ServerState, init
 from socket_core.data.catalogue import load_task, split_task
 from socket_core.engine import Segment, adapt, adapt_alone, make_bridge

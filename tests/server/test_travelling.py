@@ -8,8 +8,8 @@ from typing import Any
 
 from protos.codec import decode
 from protos.wire_pb2 import RoundRequest
-from server import rounds
 from server.comparison_report import settings_of
+from server.job import request_for, travelling
 from server.state import init
 from socket_core.combined import combine
 from tests.server.builders import Bench, World, experiment_with
@@ -24,7 +24,7 @@ FOLDERS: dict[str, Any] = {
 
 def test_paths_are_blanked_and_all_else_travels() -> None:
     experiment = experiment_with(**FOLDERS)
-    sent = rounds.travelling(experiment)
+    sent = travelling(experiment)
     assert (sent.data.root, sent.data.ti_root, sent.network.weights) == ("", "", "")
     back = sent.model_copy(
         update={
@@ -40,7 +40,7 @@ def test_no_path_is_in_a_request(world: World, tmp_path: Path) -> None:
     job = bench.job()
     for to_train in (True, False):
         state = init(combine(job.releases), job.experiment, "job")
-        request = decode(rounds.request_for(job, state, to_train=to_train), RoundRequest)
+        request = decode(request_for(job, state, to_train=to_train), RoundRequest)
         assert "/owner" not in request.experiment_json
 
 

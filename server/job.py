@@ -1,0 +1,104 @@
+"""One federation: what it is about, and what it asks sites for in each round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+from flwr.app import RecordDict
+
+from protos.codec import encode
+from protos.wire_pb2 import RoundRequest
+from server.sources import SourceFiles
+from server.state import ServerState
+from socket_core.config import Experiment
+from socket_core.errors import ConfigError
+from socket_core.release import Release
+from socket_core.stages import federated_rounds, place_of
+
+Resume = Literal["no", "yes", "auto"]
+
+
+def parse_resume(text: str) -> Resume:
+    """``no``, ``yes`` or ``auto``; raises ConfigError for anything else."""
+    for known in get_args(Resume):
+        if text == known:
+            return cast(Resume, known)
+    raise ConfigError(f"expected no, yes or auto, found {text!r}", where="resume", remedy='give resume="yes"')
+
+
+@dataclass(frozen=True)
+class Job:
+    """One federation.
+
+    Attributes:
+        experiment: What to do.
+        release: The source model, or the first of several.
+        release_folder: Where its files lie.
+        home: Folder for checkpoints and ``rounds.jsonl``.
+        resume: ``yes`` goes on from the newest checkpoint if there is one, and refuses one of another job;
+            ``auto`` starts anew instead of refusing; ``no`` starts anew, but not over an unfinished run.
+        further: Release and folder of each further source.
+    """
+
+    experiment: Experiment
+    release: Release
+    release_folder: Path
+    home: Path
+    resume: Resume = "no"
+    further: tuple[tuple[Release, Path], ...] = ()
+
+    @classmethod
+    def of(cls, experiment: Experiment, files: SourceFiles, home: Path, resume: Resume = "no") -> Job:
+        """The job that adapts the releases in ``files``, which are read and checked."""
+        (release, folder), *further = zip(files.read(), files.folders, strict=True)
+        return cls(experiment, release, folder, home, resume, tuple(further))
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """Of all sources, the first one's first."""
+        return (self.release, *(release for release, _ in self.further))
+
+    @property
+    def digests(self) -> list[str]:
+        """Of the releases, in the same order."""
+        return [release.info.digest for release in self.releases]
+
+    @property
+    def rounds(self) -> int:
+        """Rounds to run."""
+        return federated_rounds(self.experiment)
+
+
+def travelling(experiment: Experiment) -> Experiment:
+    """The experiment as sites see it: where the owner keeps files is nobody else's business."""
+    data = experiment.data.model_copy(update={"root": "", "ti_root": ""})
+    network = experiment.network.model_copy(update={"weights": ""})
+    return experiment.model_copy(update={"data": data, "network": network})
+
+
+def request_for(job: Job, state: ServerState, *, to_train: bool = True, keep_round: int = 0) -> RecordDict:
+    """The request that carries ``state`` to a site, for the round that it names.
+
+    The translator goes along in every round that trains with it: a site that joins late, or a server that resumes,
+    needs no memory of who has it.
+    """
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    if state.bridge is not None and to_train:
+        arrays["bridge"] = state.bridge
+    if place_of(job.experiment, state.round).stage == "adapt":
+        arrays["parameters"] = state.parameters
+        if state.batchnorm is not None:
+            arrays |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
+    payload = RoundRequest(
+        experiment=state.experiment,
+        round=state.round,
+        rounds=job.rounds,
+        release_digest=job.release.info.digest,
+        further_release_digests=job.digests[1:],
+        experiment_json=travelling(job.experiment).model_dump_json(),
+        keep_round=keep_round,
+    )
+    return encode(payload, arrays)
