@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from client import policy
 from client.releases import read_pinned
-from client.site import open_deployed
+from client.site import open_deployed, raw_size
+from client.site_file import read_site_file
 from socket_core import engine
 from socket_core.combined import combine
 from socket_core.config import Experiment
 from socket_core.data.loader import Preprocessing
+from socket_core.data.types import Images
 from socket_core.evaluation import collapse_warning, spread_of
-from socket_core.files import write_atomically
+from socket_core.export.card import Preparation, card_of, write_adapted
 from socket_core.release_fit import check_fits
 from socket_core.stages import rounds_of
 
@@ -30,7 +31,7 @@ def adapt_alone(
     out: Path,
     on_step: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """Adapts one release or more on the site's images and writes the adapted model's state.
+    """Adapts one release or more on the site's images; writes the adapted model's state, and how to use it.
 
     Args:
         site_file: ``site.yaml``; its policy applies here too.
@@ -54,7 +55,9 @@ def adapt_alone(
     holdings = site.load(experiment)
     data, budget = holdings.data, site.budget(experiment, holdings, f"alone-{experiment.name}-{secrets.token_hex(4)}")
     total = engine.adapt_alone(network, source, data, experiment, site.name, budget=budget, on_step=on_step)
-    write_atomically(out, save({k: v.cpu().contiguous() for k, v in network.state_dict().items()}))
+    preparation = _preparation(site_file, experiment, data.tr)
+    card = card_of([release.info for release in releases], experiment, preparation, site.name)
+    write_adapted(out, network.state_dict(), card)
     classes = len(releases[0].info.classes)
     spread = spread_of(network, data.tr, Preprocessing.of(experiment.data), classes)
     return {
@@ -68,6 +71,21 @@ def adapt_alone(
         "warning": collapse_warning(spread, classes),
         "out": str(out),
     }
+
+
+def _preparation(site_file: Path, experiment: Experiment, images: Images) -> Preparation:
+    """From the site's raw images to what the network has seen of them."""
+    file, prep = read_site_file(site_file), Preprocessing.of(experiment.data)
+    return Preparation(
+        modality=file.modality,
+        bits=16 if images.pixels.dtype.itemsize == 2 else 8,
+        rotated=file.rotated,
+        raw=raw_size(file),
+        size=experiment.data.size,
+        full_scale=images.full_scale,
+        mean=prep.mean,
+        std=prep.std,
+    )
 
 
 def _keeping_its_translator(experiment: Experiment) -> Experiment:

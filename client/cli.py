@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from client import cli_audit, cli_deploy
+from client import cli_audit, cli_deploy, cli_doctor, cli_model
 from client.cli_audit import AnySiteFile, Json, SiteFile
 from socket_core.command_line import run
 from socket_core.config import Experiment, load_experiment
@@ -139,6 +139,8 @@ app.command()(cli_audit.egress)
 
 
 cli_deploy.register(app)
+cli_doctor.register(app)
+cli_model.register(app)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from client.site_file import SiteFile, SitePolicy, read_site_file
 from client.store import SiteStore
 from socket_core.config import DataConfig, Experiment
 from socket_core.data.catalogue import load_task, site_name, split_task
-from socket_core.data.decode import Stored, check_pair_sizes, decode_many, full_scale_for
+from socket_core.data.decode import Stored, check_pair_sizes, decode_many, full_scale_for, original_size
 from socket_core.data.types import Images, Index, Labelled, Modality, Pairs, SiteData
 from socket_core.errors import ConfigError, DataError
 from socket_core.keys import load_public_key
@@ -228,6 +228,15 @@ def open_deployed(path: Path) -> Site:
     """
     file = read_site_file(path)
     file.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # decoded images are cached below it
+    return site_of(file)
+
+
+def site_of(file: SiteFile) -> Site:
+    """The site of a file that has been read; nothing is made on disk.
+
+    Raises:
+        ReleaseError: If a pinned key cannot be read.
+    """
     return Site(
         name=file.name,
         modality=file.modality,
@@ -267,6 +276,15 @@ def load_pairs(file: SiteFile, experiment: Experiment) -> tuple[Pairs, tuple[tup
 
 def _cache(file: SiteFile) -> Path:
     return file.home / "cache"
+
+
+def raw_size(file: SiteFile) -> tuple[int, int] | None:
+    """Height and width of the task-relevant images as the sensor stored them; None where they differ."""
+    sizes = {original_size(path) for path in _files(file.tr, "tr")}
+    if len(sizes) > 1:
+        return None
+    width, height = sizes.pop()
+    return height, width
 
 
 def _images(files: list[Path], site: SiteFile, size: int) -> Images:

@@ -63,10 +63,20 @@ def connected(deployment: Deployment) -> Nodes:
     Raises:
         DeploymentError: If the SuperLink does not answer.
     """
+    found = states(deployment)
+    there = tuple(site for site, state in found.items() if state == "online")
+    return Nodes(there, tuple(site for site in found if site not in there))
+
+
+def states(deployment: Deployment) -> dict[str, str]:
+    """Flower's word for each site's node: ``registered`` (never seen), ``online``, ``offline``; "" where not known.
+
+    Raises:
+        DeploymentError: If the SuperLink does not answer.
+    """
     known, listed = _known(deployment), ask(deployment, "supernode", "list")
-    online = {str(n.get("node-id")) for n in listed.get("nodes", []) if n.get("status") == "online"}
-    there = tuple(site for site in deployment.file.sites if known.get(site) in online)
-    return Nodes(there, tuple(site for site in deployment.file.sites if site not in there))
+    words = {str(n.get("node-id")): str(n.get("status")) for n in listed.get("nodes", []) if _counts(n)}
+    return {site: words.get(known.get(site, ""), "") for site in deployment.file.sites}
 
 
 def _known(deployment: Deployment) -> dict[str, str]:
@@ -78,6 +88,8 @@ def _known(deployment: Deployment) -> dict[str, str]:
 
 
 def _ids(listed: Mapping[str, Any]) -> set[str]:
-    return {
-        str(n.get("node-id")) for n in listed.get("nodes", []) if n.get("status") not in ("unregistered", "deleted")
-    }
+    return {str(n.get("node-id")) for n in listed.get("nodes", []) if _counts(n)}
+
+
+def _counts(node: Mapping[str, Any]) -> bool:
+    return node.get("status") not in ("unregistered", "deleted")

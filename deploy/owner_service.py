@@ -22,6 +22,7 @@ ASK_EVERY, ASK_SELDOM = 15.0, 60.0
 """Seconds between questions for connected sites, while some are missing and when all are there."""
 TICK_SECONDS = 1.0
 WARN_DAYS = 30
+"""Certificates that last less are spoken of."""
 
 
 def serve_owner(deployment: Deployment, *, every: float = 300.0, tell: Callable[[str], None] = say) -> None:
@@ -33,7 +34,7 @@ def serve_owner(deployment: Deployment, *, every: float = 300.0, tell: Callable[
     file = deployment.file
     with only_one(deployment.folder / "state" / "lock", "socket-owner serve"):
         for path in (deployment.ca, deployment.server_certificate):
-            days = check_validity(_read(path), where=str(path))
+            days = check_validity(read_kept(path), where=str(path))
             if days < WARN_DAYS:
                 tell(f"{path.name} ends in {days} days: socket-owner renew-certificate {deployment.folder}")
         check_port(file.bind, file.port, "port")
@@ -47,7 +48,7 @@ def serve_owner(deployment: Deployment, *, every: float = 300.0, tell: Callable[
             command=commands.superlink(deployment),
             environment=commands.environment(deployment.flower_home),
             folder=deployment.flower_home,
-            ready=partial(_ready, deployment),
+            ready=partial(answers, deployment),
             diagnose=lambda status: diagnose("the SuperLink", status, log.tail),
         )
         tell(f"owner {file.name}: sites connect to {deployment.fleet}; logs in {deployment.logs}")
@@ -111,13 +112,23 @@ class NodeWatch(threading.Thread):
                 self._ended.wait(ASK_EVERY)
 
 
-def _ready(deployment: Deployment) -> bool:
-    file = deployment.file
-    bind = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(file.bind, file.bind)
-    return listens("127.0.0.1", file.control_port) and listens(bind, file.port)
+def answers(deployment: Deployment) -> bool:
+    """Whether both ports are listened on."""
+    return listens("127.0.0.1", deployment.file.control_port) and listens(here(deployment), deployment.file.port)
 
 
-def _read(path: Path) -> bytes:
+def here(deployment: Deployment) -> str:
+    """Address of the Fleet API as this machine itself reaches it."""
+    bind = deployment.file.bind
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)
+
+
+def read_kept(path: Path) -> bytes:
+    """A file of the deployment.
+
+    Raises:
+        DeploymentError: If it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
