@@ -14,7 +14,7 @@ export OMP_NUM_THREADS := 1
 # Bytecode is kept: without it every process compiles PyTorch's Python again, several seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo measurements test lint types protos protos-check check nyuv2 clean
+.PHONY: help demo measurements test fuzz lint types protos protos-check check nyuv2 clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,8 @@ measurements: .venv/installed ## All runs behind docs/measurements.md, three see
 		--variants configs/ablations/tgkt-local.yaml --modes federated --seeds 0,1,2
 	$(COMPARE) --config configs/demo.yaml --out runs/privacy --methods shot --variants configs/privacy \
 		--modes centralised --seeds 0,1,2
+	$(COMPARE) --config configs/demo-4000-pairs.yaml --out runs/privacy-4000 --methods shot \
+		--variants configs/privacy-4000 --modes centralised --seeds 0,1,2
 	$(COMPARE) --config configs/demo.yaml --out runs/privacy-sites --methods shot --variants configs/privacy-sites \
 		--modes federated --seeds 0,1,2
 	$(COMPARE) --config configs/two-sources.yaml --out runs/two-sources --methods unadapted,adabn,shot,socket \
@@ -55,6 +57,9 @@ measurements: .venv/installed ## All runs behind docs/measurements.md, three see
 
 test: .venv/installed ## Set up, then run all tests (ARGS="-m 'not flwr'" leaves out the real Flower run)
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: .venv/installed ## Damaged input for every decoder of network and disk, 100,000 in all (ARGS="--seed 1")
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: .venv/installed ## Lint and check the format
 	$(BIN)/ruff check .

@@ -1,16 +1,20 @@
 """Atomic checkpoints of the server's state: a file is either whole or not there.
 
 A checkpoint is one safetensors file, written beside its place, synced, then renamed. Its metadata hold what
-a resumed job must agree on: schema, experiment digest and release.
+a resumed job must agree on: schema, experiment digest and release; and a sum over all of it, since a disk may err.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -18,7 +22,7 @@ from server.state import PooledBatchNorm, ServerState
 from socket_core.errors import FederationError
 from socket_core.files import write_atomically
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KEEP = 2
 
 
@@ -65,7 +69,16 @@ def write_checkpoint(path: Path, state: ServerState, identity: Identity, record:
         "release_digest": identity.release_digest,
         "record": json.dumps(record),
     }
-    write_atomically(path, save(tensors, metadata))
+    write_atomically(path, save(tensors, metadata | {"sha256": _sum(tensors, metadata)}))
+
+
+def _sum(tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> str:
+    """sha256 of metadata and tensors."""
+    found = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for key in sorted(tensors):
+        found.update(f"{key} {tensors[key].dtype} {tensors[key].shape}".encode())
+        found.update(np.ascontiguousarray(tensors[key]).data)
+    return found.hexdigest()
 
 
 def load_newest(folder: Path, identity: Identity) -> tuple[ServerState, dict[str, Any]] | None:
@@ -85,21 +98,18 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        found = Identity(metadata["experiment_digest"], metadata["release_digest"])
-        schema, record = int(metadata["schema_version"]), json.loads(metadata["record"])
-        round_, experiment = int(metadata["round"]), metadata["experiment"]
+        schema = int(metadata["schema_version"])
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise FederationError(
-            f"the checkpoint cannot be read ({type(error).__name__})",
-            where=str(path),
-            remedy="remove this file to go on from the one before it",
-        ) from None
+        raise _unreadable(path, type(error).__name__) from None
     if schema != SCHEMA_VERSION:
         raise FederationError(
             f"checkpoint schema {schema}, this build reads {SCHEMA_VERSION}",
             where=str(path),
             remedy="resume with the version that wrote it, or start in another folder",
         )
+    if metadata.pop("sha256", "") != _sum(tensors, metadata):
+        raise _unreadable(path, "its sum is another")
+    found = Identity(metadata["experiment_digest"], metadata["release_digest"])
     if found != identity:
         what = "experiment" if found.experiment_digest != identity.experiment_digest else "release"
         raise OtherJobError(
@@ -108,8 +118,17 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
             remedy=f"resume with the {what} that it was made with, or start in another folder",
         )
     pooled = PooledBatchNorm(tensors["bn_mean"], tensors["bn_var"]) if "bn_mean" in tensors else None
-    state = ServerState(experiment, round_, tensors["parameters"], pooled, tensors.get("bridge"))
-    return state, record
+    round_, parameters = int(metadata["round"]), tensors["parameters"]
+    state = ServerState(metadata["experiment"], round_, parameters, pooled, tensors.get("bridge"))
+    return state, json.loads(metadata["record"])
+
+
+def _unreadable(path: Path, why: str) -> FederationError:
+    return FederationError(
+        f"the checkpoint cannot be read ({why})",
+        where=str(path),
+        remedy="remove this file to go on from the one before it",
+    )
 
 
 def newest_round(folder: Path, identity: Identity) -> int | None:

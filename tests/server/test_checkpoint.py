@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from server.checkpoint import KEEP, Identity, load_newest, newest_round, save_checkpoint
+from server.checkpoint import KEEP, Identity, load_newest, newest_round, read_checkpoint, save_checkpoint
 from server.state import PooledBatchNorm, ServerState
 from socket_core.errors import FederationError
 from socket_core.files import write_atomically
@@ -97,9 +97,9 @@ def test_a_checkpoint_of_another_job_is_refused_and_named(tmp_path: Path, other:
 
 def test_a_checkpoint_of_another_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("server.checkpoint.SCHEMA_VERSION", 2)
+        patch.setattr("server.checkpoint.SCHEMA_VERSION", 1)
         save_checkpoint(tmp_path, state(), OURS, {})
-    with pytest.raises(FederationError, match="schema 2, this build reads 1"):
+    with pytest.raises(FederationError, match="schema 1, this build reads 2"):
         load_newest(tmp_path, OURS)
 
 
@@ -116,6 +116,20 @@ def test_a_safetensors_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> No
     (tmp_path / "round-00001.safetensors").write_bytes(save({"parameters": np.zeros(3, np.float32)}))
     with pytest.raises(FederationError, match=r"round-00001\.safetensors.*cannot be read"):
         load_newest(tmp_path, OURS)
+
+
+def test_a_bit_that_has_turned_on_the_disk_is_noticed(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, state(3, pooled=True), OURS, {"round": 3, "sites": ["a"]})
+    whole, noticed = path.read_bytes(), 0
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            found, record = read_checkpoint(path, OURS)
+            assert (found.round, record) == (3, {"round": 3, "sites": ["a"]})  # white space of the header
+            assert found.parameters.tobytes() == state(3).parameters.tobytes()
+        except FederationError:
+            noticed += 1
+    assert noticed > 0.9 * len(whole)
 
 
 @given(st.binary(max_size=64))
