@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from client import policy
+from client.images import raw_size
 from client.releases import read_pinned
-from client.site import open_deployed, raw_size
+from client.site import open_deployed
 from client.site_file import read_site_file
 from socket_core import engine
 from socket_core.combined import combine

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from client.attack import Others, Scored, kept_rounds, score_site
-from client.site import Site, load_pairs, load_tr, open_deployed
+from client.images import load_pairs, load_tr
+from client.site import Site, open_deployed
 from client.site_file import read_site_file
 from socket_core.config import Experiment
 from socket_core.errors import ConfigError, PrivacyError

@@ -58,7 +58,8 @@ class Gate:
         site: The name that every payload must carry.
         journal: The file that each message is written down in before it leaves.
         statistics: Whether BatchNorm statistics may leave (``bn_policy: pooled``).
-        confusion: Whether confusion counts may leave (simulation only).
+        held_out: Whether confusion counts on images put aside for tests may leave.
+        transductive: Whether those on the images that it trains on may leave (simulation only).
         validation: Whether label-free scores may leave.
         translator: Whether a translator may leave.
     """
@@ -66,7 +67,8 @@ class Gate:
     site: str
     journal: Path
     statistics: bool = False
-    confusion: bool = False
+    held_out: bool = False
+    transductive: bool = False
     validation: bool = False
     translator: bool = False
 
@@ -86,7 +88,9 @@ def seal(records: RecordDict, gate: Gate, *, pairs: Pairs = "none") -> RecordDic
     payload, content = _payload(records)
     if payload.site != gate.site:
         raise _undeclared("a payload under another name")
-    if isinstance(payload, Evaluation) and (payload.held_out or payload.transductive) and not gate.confusion:
+    if isinstance(payload, Evaluation) and (
+        (payload.held_out and not gate.held_out) or (payload.transductive and not gate.transductive)
+    ):
         raise _undeclared("confusion counts")
     if isinstance(payload, Evaluation) and payload.HasField("validation") and not gate.validation:
         raise _undeclared("a label-free score")

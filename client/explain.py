@@ -69,6 +69,7 @@ def _general(policy: SitePolicy) -> list[str]:
         if "pooled" in policy.bn_policies
         else "BatchNorm statistics of this site's images never leave it."
     )
+    counts = "may leave" if policy.held_out_counts else "never leave"
     scores = "may leave" if policy.validation_scores else "never leaves"
     return [
         f"A run may use the methods {', '.join(policy.methods) or '(none)'}, with bn_policy "
@@ -76,6 +77,7 @@ def _general(policy: SitePolicy) -> list[str]:
         f"a round and {policy.max_sources} sources.",
         statistics,
         f"A label-free score of predictions on this site's images {scores}.",
+        f"Confusion counts on labelled images that this site has put aside for tests {counts}.",
     ]
 
 

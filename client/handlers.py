@@ -13,7 +13,7 @@ from client.bridging import own_bridge, sent_bridge
 from client.egress import seal
 from client.journal import Pairs
 from client.releases import digests_of, find_release, holds, keep_pinned
-from client.site import Site
+from client.site import Holdings, Site
 from client.site_level import charge_round, may_leave
 from protos.codec import WireError, arrays_of, decode, encode, sha256, specs_to_proto
 from protos.wire_pb2 import REASON_MALFORMED, Enrolment, EnrolRequest, Evaluation, ReleaseFiles, RoundRequest, Update
@@ -21,7 +21,7 @@ from socket_core.batchnorm import Moments, running_moments, set_running_moments
 from socket_core.combined import combine
 from socket_core.config import Experiment, parse_experiment_json
 from socket_core.data.loader import Loader, Preprocessing
-from socket_core.data.types import SiteData
+from socket_core.data.types import Labelled, SiteData
 from socket_core.engine import Segment, adapt, make_bridge, pick_device
 from socket_core.errors import PolicyError
 from socket_core.evaluation import collapse_warning, device_of, evaluate, predict_logits, spread_of
@@ -125,24 +125,36 @@ def _warn_of_collapse(job: _Round, data: SiteData) -> None:
 
 
 def evaluate_round(site: Site, records: RecordDict) -> RecordDict:
-    """Counts and score of the parameters sent, under the site's own BatchNorm where that is local."""
+    """Counts and score of the parameters sent, under the site's own BatchNorm where that is local.
+
+    Counts are of labelled images: all that a simulated site has, and what a deployed one has put aside, if its policy
+    lets counts leave and the federation does not promise to hide the site as a whole.
+    """
     job = _Round(site, records, trained=True)
     answer = Evaluation(experiment=job.request.experiment, site=site.name, round=job.request.round)
     validator = VALIDATORS.get(job.experiment.method.validator) if site.policy.validation_scores else None
-    trained = not (job.policy == "local" and job.fresh)  # a site that never trained has nothing to test
-    if trained and (site.simulated or validator is not None):
-        holdings = site.load(job.experiment)
+    if job.policy == "local" and job.fresh:  # a site that never trained has nothing to test
+        return seal(encode(answer), site.gate)
+    holdings = site.load(job.experiment) if site.simulated or validator is not None else None
+    labelled = _labelled(site, job, holdings)
+    if validator is not None or labelled:
         network = job.network.to(pick_device(job.experiment.device))
         prep, classes = Preprocessing.of(job.experiment.data), len(job.releases[0].info.classes)
-        if validator is not None:
+        if validator is not None and holdings is not None:
             answer.validation = validator(predict_logits(network, Loader(holdings.data.tr, prep, device_of(network))))
-        if holdings.reporting is not None and holdings.transductive is not None:
-            for counts, data in (
-                (answer.held_out, holdings.reporting.held_out),
-                (answer.transductive, holdings.transductive),
-            ):
-                counts.extend(evaluate(network, data, prep, classes).reshape(-1).tolist())
+        for name, data in labelled.items():
+            getattr(answer, name).extend(evaluate(network, data, prep, classes).reshape(-1).tolist())
     return seal(encode(answer), site.gate)
+
+
+def _labelled(site: Site, job: _Round, holdings: Holdings | None) -> dict[str, Labelled]:
+    """Images with labels by the field that their counts leave in."""
+    if holdings is not None and holdings.reporting is not None and holdings.transductive is not None:
+        return {"held_out": holdings.reporting.held_out, "transductive": holdings.transductive}
+    if not site.policy.held_out_counts or job.experiment.site_privacy is not None:
+        return {}
+    found = site.held_out(job.experiment, job.releases[0].info.classes)
+    return {"held_out": found} if found is not None else {}
 
 
 class _Round:

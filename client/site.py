@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.app import Context
 
 from client.egress import Gate
+from client.images import load_held_out, load_pairs, load_tr
 from client.journal import Journal
 from client.policy import SIMULATION, limits
 from client.site_file import SiteFile, SitePolicy, read_site_file
 from client.store import SiteStore
 from socket_core.config import DataConfig, Experiment
 from socket_core.data.catalogue import load_task, site_name, split_task
-from socket_core.data.decode import Stored, check_pair_sizes, decode_many, full_scale_for, original_size
-from socket_core.data.types import Images, Index, Labelled, Modality, Pairs, SiteData
-from socket_core.errors import ConfigError, DataError
+from socket_core.data.types import Index, Labelled, Modality, SiteData
+from socket_core.errors import ConfigError
 from socket_core.keys import load_public_key
 from socket_core.methods import needs_pairs
 from socket_core.privacy.ledger import Account, Ledger
@@ -77,6 +78,8 @@ class Site:
             confusion counts leave.
         further_owner_keys: Keys of the owners of further sources that it pins too.
         keep_sent: Whether it keeps a copy of what it sends, for an attack of its own.
+        held_out: Reads labelled target images to test on, given the classes; None if there are none. Deployed, counts
+            of them leave only if the policy allows it.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Site:
     simulated: bool = False
     further_owner_keys: tuple[Ed25519PublicKey, ...] = ()
     keep_sent: bool = False
+    held_out: Callable[[Experiment, Sequence[str]], Labelled | None] = lambda _experiment, _classes: None
 
     @property
     def pinned_keys(self) -> tuple[Ed25519PublicKey, ...]:
@@ -141,7 +145,8 @@ class Site:
             self.name,
             self.journal_file,
             statistics="pooled" in self.policy.bn_policies,
-            confusion=self.simulated,
+            held_out=self.simulated or self.policy.held_out_counts,
+            transductive=self.simulated,
             validation=self.policy.validation_scores,
             translator="shared" in self.policy.translators,
         )
@@ -246,6 +251,7 @@ def site_of(file: SiteFile) -> Site:
         load=lambda experiment: load_site_file_images(file, experiment),
         further_owner_keys=tuple(load_public_key(path) for path in file.further_owner_keys),
         keep_sent=file.keep_sent,
+        held_out=partial(load_held_out, file),
     )
 
 
@@ -257,56 +263,3 @@ def load_site_file_images(file: SiteFile, experiment: Experiment) -> Holdings:
     """
     tr, (pairs, files) = load_tr(file, experiment), load_pairs(file, experiment)
     return Holdings(SiteData(tr, pairs), pair_files=files)
-
-
-def load_tr(file: SiteFile, experiment: Experiment) -> Images:
-    """The task-relevant images below ``tr``; raises as :func:`load_site_file_images`."""
-    return _images(_files(file.tr, "tr"), file, experiment.data.size)
-
-
-def load_pairs(file: SiteFile, experiment: Experiment) -> tuple[Pairs, tuple[tuple[Path, Path], ...]]:
-    """The TI pairs below ``ti_rgb`` and ``ti_target``, and their files; raises as :func:`load_site_file_images`."""
-    rgb_files, target_files = _paired(file)
-    files = list(zip(rgb_files, target_files, strict=True))
-    check_pair_sizes(files)
-    size = experiment.data.size
-    rgb = Images(decode_many(rgb_files, "rgb", size, cache=_cache(file)), 255.0)
-    return Pairs(rgb, _images(target_files, file, size)), tuple(files)
-
-
-def _cache(file: SiteFile) -> Path:
-    return file.home / "cache"
-
-
-def raw_size(file: SiteFile) -> tuple[int, int] | None:
-    """Height and width of the task-relevant images as the sensor stored them; None where they differ."""
-    sizes = {original_size(path) for path in _files(file.tr, "tr")}
-    if len(sizes) > 1:
-        return None
-    width, height = sizes.pop()
-    return height, width
-
-
-def _images(files: list[Path], site: SiteFile, size: int) -> Images:
-    pixels = decode_many(files, site.modality, size, stored=Stored(rotated=site.rotated), cache=_cache(site))
-    return Images(pixels, full_scale_for(pixels, site.full_scale))
-
-
-def _files(folder: Path, key: str) -> list[Path]:
-    files = (
-        sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")) if folder.is_dir() else []
-    )
-    if not files:
-        raise DataError("no image found", where=f"{key}: {folder}", remedy="put images there or correct the path")
-    return files
-
-
-def _paired(site: SiteFile) -> tuple[list[Path], list[Path]]:
-    def by_name(folder: Path, key: str) -> dict[str, Path]:
-        return {str(p.relative_to(folder).with_suffix("")): p for p in _files(folder, key)}
-
-    rgb, target = by_name(site.ti_rgb, "ti_rgb"), by_name(site.ti_target, "ti_target")
-    if alone := sorted(rgb.keys() ^ target.keys()):
-        half = rgb.get(alone[0]) or target[alone[0]]
-        raise DataError("its other half is missing", where=str(half), remedy="add the other half or remove this file")
-    return [rgb[k] for k in sorted(rgb)], [target[k] for k in sorted(rgb)]

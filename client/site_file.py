@@ -49,6 +49,7 @@ class SitePolicy(Section):
     validation_scores: bool = Field(
         False, description="whether a label-free score of the predictions on this site's images may leave"
     )
+    held_out_counts: bool = Field(False, description="whether confusion counts on the images below held_out may leave")
     max_rounds: int = Field(1000, ge=1, description="of one job")
     max_steps: int = Field(100_000, ge=1, description="optimiser steps in one round")
     max_sources: int = Field(4, ge=1, description="releases adapted together; a step costs as much as all of them")
@@ -66,6 +67,9 @@ class SiteFile(Section):
     tr: Path = Field(description="folder of unlabelled task-relevant target images")
     ti_rgb: Path = Field(description="folder of the RGB halves of the task-irrelevant pairs")
     ti_target: Path = Field(description="folder of the target halves, same file names but for the ending")
+    held_out: Path | None = Field(
+        None, description="labelled target images to test on, a folder for each class; never trained on"
+    )
     full_scale: float | None = Field(None, gt=0, description="pixel value that becomes 1.0; needed for 16-bit")
     rotated: bool = Field(False, description="16-bit depth with SUN RGB-D's rotated bits")
     keep_sent: bool = Field(

@@ -1,7 +1,7 @@
 """Federated evaluation: each site tests the new parameters under its own BatchNorm and sends counts.
 
-Only in simulation: deployed sites have no labelled target images. What a federated model scores is the mean
-over sites, with the worst site beside it.
+A deployed site sends counts only of labelled images that it has put aside, and only if its policy lets them leave.
+What a federated model scores is the mean over sites, with the worst site beside it.
 """
 
 from __future__ import annotations

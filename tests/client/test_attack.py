@@ -16,8 +16,9 @@ from PIL import Image
 from client.app import app
 from client.attack import Others, attacked_pairs, kept_rounds, score_site
 from client.attack_report import attack_deployed, attack_site, lines
+from client.images import load_tr
 from client.roc_figure import draw_found
-from client.site import load_tr, open_deployed
+from client.site import open_deployed
 from client.site_file import read_site_file
 from client.store import SiteStore
 from server.local_grid import LocalGrid

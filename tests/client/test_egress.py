@@ -268,11 +268,13 @@ def test_whatever_else_is_refused_before_it_is_written_down(tmp_path: Path, reco
 
 
 def test_statistics_and_counts_leave_only_through_a_gate_that_is_open_for_them(tmp_path: Path) -> None:
-    gate = _gate(tmp_path, statistics=True, confusion=True)
+    gate = _gate(tmp_path, statistics=True, held_out=True)
     seal(encode(_update(batchnorm=[SPEC]), STATISTICS), gate)
     seal(encode(Evaluation(site="north", held_out=[1, 0, 0, 1])), gate)
     assert declared_arrays(_update(batchnorm=[SPEC]), gate) == {"delta": 3, "bn_mean": 3, "bn_var": 3}
     assert declared_arrays(Evaluation(), gate) == {}
+    with pytest.raises(PolicyError, match="confusion counts"):
+        seal(encode(Evaluation(site="north", transductive=[1, 0, 0, 1])), gate)
 
 
 def test_when_the_journal_cannot_be_written_nothing_leaves(tmp_path: Path) -> None:

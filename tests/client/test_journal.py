@@ -65,7 +65,7 @@ def test_each_tensor_is_hashed_by_its_own_values(tmp_path: Path) -> None:
 def test_each_scalar_is_named_with_its_type_and_no_value(tmp_path: Path) -> None:
     seal(update(), gate_in(tmp_path))
     counts = Evaluation(experiment="job", site="north", round=3, held_out=[41, 0, 0, 77], validation=0.125)
-    seal(encode(counts), gate_in(tmp_path, confusion=True, validation=True))
+    seal(encode(counts), gate_in(tmp_path, held_out=True, transductive=True, validation=True))
     entries = Journal(gate_in(tmp_path).journal).read()
     one, other = ({s["key"]: (s["dtype"], s["shape"]) for s in entry["scalars"]} for entry in entries)
     # delta_sha256 is not set here: what is not set does not leave.

@@ -47,7 +47,7 @@ def test_a_site_is_what_its_file_says(deployed: Deployment) -> None:
     assert holdings.reporting is None
     assert holdings.transductive is None
     journal = deployed.folder / "home" / "egress.sqlite"
-    assert site.gate == Gate("north-roof", journal, statistics=False, confusion=False, translator=True)
+    assert site.gate == Gate("north-roof", journal, translator=True)
     assert not site.simulated
     assert (deployed.folder / "home").stat().st_mode & 0o077 == 0
 
