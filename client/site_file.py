@@ -30,7 +30,9 @@ class PrivacyPolicy(Section):
     epsilon: float = Field(3.0, gt=0, description="cap on these pairs over all jobs, ever")
     delta: float = Field(1e-5, gt=0, le=1e-3, description="of both caps, and the largest that a run may ask for")
     min_sigma: float = Field(0.5, ge=0.3, description="least noise multiplier")
-    scopes: tuple[Scope, ...] = ("bottleneck", "bn_affine", "last_stage", "all")
+    scopes: tuple[Scope, ...] = Field(
+        ("bottleneck", "bn_affine", "last_stage", "all"), description="parameters that TI steps under DP may train"
+    )
     require_site_dp: bool = Field(False, description="whether federations without site_privacy are refused")
     site_epsilon: float = Field(8.0, gt=0, description="cap on the whole site over all federations, ever")
 
@@ -41,8 +43,12 @@ class SitePolicy(Section):
     ``pooled`` BatchNorm is off by default: it sends statistics of the site's images.
     """
 
-    methods: tuple[MethodName, ...] = ("unadapted", "adabn", "shot", "socket", "tgkt")
-    bn_policies: tuple[BnPolicy, ...] = ("local", "source")
+    methods: tuple[MethodName, ...] = Field(
+        ("unadapted", "adabn", "shot", "socket", "tgkt"), description="that runs may use here"
+    )
+    bn_policies: tuple[BnPolicy, ...] = Field(
+        ("local", "source"), description="pooled sends BatchNorm statistics of this site's images"
+    )
     translators: tuple[Literal["shared", "local"], ...] = Field(
         ("shared", "local"), description="shared: a translator trained on this site's TI pairs leaves it"
     )
@@ -59,8 +65,8 @@ class SitePolicy(Section):
 class SiteFile(Section):
     """``site.yaml``: all that a deployed site needs to know. Relative paths start at the file's own folder."""
 
-    name: str = Field(pattern=NAME)
-    modality: Literal["depth", "nir"] = "depth"
+    name: str = Field(pattern=NAME, description="of this site, as the owner knows it")
+    modality: Literal["depth", "nir"] = Field("depth", description="of its sensor")
     owner_key: Path = Field(description="the owner's public key, received out of band")
     further_owner_keys: tuple[Path, ...] = Field((), description="of the owners of further sources, likewise")
     home: Path = Field(description="releases, decoded images, BatchNorm state, journal")

@@ -61,8 +61,8 @@ UpdateType = Literal["float32", "float16"]
 class NetworkConfig(Section):
     """The source network; see :data:`socket_core.models.BACKBONES` for the backbones."""
 
-    backbone: str = "tiny"
-    bottleneck_dim: int = Field(64, ge=1)
+    backbone: str = Field("tiny", description="tiny, tiny_wide, resnet18/34/50/101, vgg11_bn to vgg19_bn")
+    bottleneck_dim: int = Field(64, ge=1, description="width of the features that TI pairs align")
     weights: str = Field("", description="file with torchvision's weights of the backbone; relative to the YAML file")
 
 
@@ -70,21 +70,21 @@ class FurtherSource(Section):
     """One more source model, trained and signed by an owner of its own (SOCKET with several sources)."""
 
     name: str = Field(pattern=NAME, description="of its owner's key and of the folder of its release")
-    backbone: str = "tiny"
-    bottleneck_dim: int = Field(64, ge=1)
+    backbone: str = Field("tiny", description="may differ from the first source's")
+    bottleneck_dim: int = Field(64, ge=1, description="likewise")
     seed: int | None = Field(None, ge=0, description="default: derived from the experiment's seed and the name")
 
 
 class SourceConfig(Section):
     """Source training (methods.md section 1)."""
 
-    epochs: int = Field(20, ge=1)
-    batch: int = Field(32, ge=2, le=65_536)
-    lr: float = Field(1e-2, gt=0)
+    epochs: int = Field(20, ge=1, description="the best on the validation share is kept")
+    batch: int = Field(32, ge=2, le=65_536, description="RGB images of a step")
+    lr: float = Field(1e-2, gt=0, description="of the bottleneck and the classifier")
     backbone_lr_scale: float = Field(0.1, gt=0, description="0.1 for pretrained backbones, 1 from scratch")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-3, ge=0)
-    smoothing: float = Field(0.1, ge=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of Nesterov's SGD")
+    weight_decay: float = Field(1e-3, ge=0, description="L2")
+    smoothing: float = Field(0.1, ge=0, lt=1, description="of labels")
     validation: float = Field(0.1, gt=0, lt=1, description="share of the source images that chooses the epoch")
     threads: int = Field(2, ge=1, description="CPU threads; fixed, since their number decides the last bits")
 
@@ -94,15 +94,15 @@ class FederationConfig(Section):
 
     sites: int = Field(4, ge=1, description="simulated sites; a deployment enrols whoever answers")
     partition: str = Field("dirichlet:0.5", description="iid | dirichlet:ALPHA over the task's classes | sensor")
-    rounds: int = Field(5, ge=1)
+    rounds: int = Field(5, ge=1, description="exchanges; those of a shared translator are among them")
     steps: int = Field(40, ge=1, description="optimiser steps per site and round")
-    bn_policy: BnPolicy = "local"
-    weighting: Literal["examples", "equal"] = "examples"
+    bn_policy: BnPolicy = Field("local", description="what of BatchNorm travels: nothing, affine, or pooled moments")
+    weighting: Literal["examples", "equal"] = Field("examples", description="how much a site counts in the mean")
     proximal: float = Field(0.0, ge=0, description="FedProx: pull to the round's global parameters")
     alignment: float = Field(0.0, ge=0, description="server-client alignment: KL from the global model's predictions")
     patience: int = Field(0, ge=0, description="rounds without a better score that end a job; 0: run them all")
     quorum: int = Field(2, ge=1, description="sites that must answer a round")
-    enrol_seconds: float = Field(120.0, gt=0)
+    enrol_seconds: float = Field(120.0, gt=0, description="how long sites are waited for")
     deadline_seconds: float = Field(600.0, gt=0, description="per round")
     update_dtype: UpdateType = Field("float32", description="of the change that a site sends; float16 halves its bytes")
     max_examples: int = Field(1_000_000, ge=1, description="largest number of images a site may claim")
@@ -119,9 +119,9 @@ class FederationConfig(Section):
 class Experiment(Section):
     """All of an experiment. The seed drives everything but which scenes are rendered."""
 
-    name: str = Field("experiment", pattern=NAME)
-    seed: int = Field(0, ge=0)
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    name: str = Field("experiment", pattern=NAME, description="of files, jobs and rows")
+    seed: int = Field(0, ge=0, description="of all random draws but which scenes are rendered")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: the first GPU, or the CPU")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of each site")
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()

@@ -13,20 +13,20 @@ from socket_core.config_section import Section
 class ScenesCounts(Section):
     """How many scenes are rendered for each part; totals over the classes."""
 
-    source_train: int = Field(2400, ge=8)
-    source_test: int = Field(800, ge=8)
-    target_train: int = Field(1600, ge=8)
-    target_test: int = Field(800, ge=8)
-    ti: int = Field(1200, ge=1)
+    source_train: int = Field(2400, ge=8, description="the owner's RGB images")
+    source_test: int = Field(800, ge=8, description="RGB images held out")
+    target_train: int = Field(1600, ge=8, description="target images of all sites together")
+    target_test: int = Field(800, ge=8, description="target images held out, common to all")
+    ti: int = Field(1200, ge=1, description="TI pairs of all sites together")
 
 
 class ListFiles(Section):
     """Names of list files, relative to ``data.root``; each line is a path and a class number."""
 
-    source_train: str = ""
-    source_test: str = ""
-    target_train: str = ""
-    target_test: str = ""
+    source_train: str = Field("", description="RGB images that the owner trains on")
+    source_test: str = Field("", description="RGB images held out")
+    target_train: str = Field("", description="target images to adapt to; numbers serve reports and the oracle")
+    target_test: str = Field("", description="target images held out")
     ti_rgb: str = Field("", description="RGB halves of the pairs; numbers are not read")
     ti_target: str = Field("", description="their other halves, in the same order")
 
@@ -57,27 +57,27 @@ DataKind = Literal["scenes", "folder", "lists", "sunrgbd", "diml", "epfl_nir"]
 class DataConfig(Section):
     """Where images come from and how they are prepared; the same for source training and adaptation."""
 
-    kind: DataKind = "scenes"
-    modality: Literal["depth", "nir"] = "depth"
+    kind: DataKind = Field("scenes", description="embedded scenes, or a layout on disk: docs/data.md")
+    modality: Literal["depth", "nir"] = Field("depth", description="of the target images")
     size: int = Field(48, ge=16, le=1024, description="side of the square images, pixels")
     pad: int = Field(4, ge=0, description="largest random shift in pixels")
-    flip: bool = True
+    flip: bool = Field(True, description="mirror at random, both halves of a pair alike")
     mean: Channels = Field((0.5, 0.5, 0.5), description="subtracted from values in 0..1: one number, or one a channel")
-    std: PositiveChannels = (0.5, 0.5, 0.5)
+    std: PositiveChannels = Field((0.5, 0.5, 0.5), description="divided by, likewise")
     target_mean: Channels | None = Field(None, description="for target images; default: as for RGB")
-    target_std: PositiveChannels | None = None
+    target_std: PositiveChannels | None = Field(None, description="likewise")
     seed: int = Field(0, ge=0, description="which scenes are rendered; not the experiment's seed")
     scenes: ScenesCounts = ScenesCounts()
     root: str = Field("", description="the data set's folder; relative to the YAML file")
     rgb_folder: str = Field("", description="default: rgb; sunrgbd: image; diml: color or col")
     target_folder: str = Field("", description="default: the modality; sunrgbd: depth_bfx; diml: depth_filled or depth")
-    train_split: str = "train"
-    test_split: str = "test"
+    train_split: str = Field("train", description="folder of the training views")
+    test_split: str = Field("test", description="folder of the test views")
     test_fraction: float = Field(0.25, gt=0, lt=1, description="held out where the data set has no split of its own")
     lists: ListFiles = ListFiles()
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = Field((), description="the task's; sunrgbd: default the 17 published")
     ti_classes: tuple[str, ...] | None = Field(None, description="default: all classes but the task's")
-    ti_splits: tuple[str, ...] = ("train",)
+    ti_splits: tuple[str, ...] = Field(("train",), description="folders whose other classes are TI pairs")
     ti_fraction: float = Field(1.0, gt=0, le=1, description="share of the pairs that is used, drawn by data.seed")
     ti_from: Literal["task", "scenes", "folder"] = Field(
         "task", description="another domain: pairs of the embedded scenes, or all of the folder ti_root"

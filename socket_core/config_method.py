@@ -14,10 +14,10 @@ MethodName = Literal["unadapted", "adabn", "shot", "socket", "tgkt", "oracle"]
 class Weights(Section):
     """Weights of the loss terms of SHOT and SOCKET, ``pl L_pl + im L_IM + bn L_d + ti L_TI``; 0 switches one off."""
 
-    pl: float = Field(0.3, ge=0)
-    im: float = Field(1.0, ge=0)
-    bn: float = Field(0.05, ge=0)
-    ti: float = Field(5.0, ge=0)
+    pl: float = Field(0.3, ge=0, description="cross-entropy on pseudo-labels")
+    im: float = Field(1.0, ge=0, description="information maximisation: sure predictions, all classes")
+    bn: float = Field(0.05, ge=0, description="L_d: BatchNorm statistics of target batches held to the source's")
+    ti: float = Field(5.0, ge=0, description="L_TI: target features of TI pairs held to the source's")
 
 
 class TransferWeights(Section):
@@ -26,9 +26,9 @@ class TransferWeights(Section):
     The paper has the first three; ``configs/ablations/tgkt-paper.yaml`` runs with them alone.
     """
 
-    kl: float = Field(1.0, ge=0)
-    ti: float = Field(5.0, ge=0)
-    pl: float = Field(0.3, ge=0)
+    kl: float = Field(1.0, ge=0, description="predictions held to the source's on the translated image")
+    ti: float = Field(5.0, ge=0, description="L_f: target features of TI pairs held to the source's")
+    pl: float = Field(0.3, ge=0, description="L_self: cross-entropy on pseudo-labels")
     im: float = Field(1.0, ge=0, description="no term of the paper")
     bn: float = Field(0.05, ge=0, description="no term of the paper")
 
@@ -36,20 +36,22 @@ class TransferWeights(Section):
 class TranslatorWeights(Section):
     """Weights of TGMB, ``rec L_rec + domain L_D + im L_IM``; 0 is off."""
 
-    rec: float = Field(1.0, ge=0)
-    domain: float = Field(0.1, ge=0)
-    im: float = Field(0.1, ge=0)
+    rec: float = Field(1.0, ge=0, description="squared error between translated and true RGB of TI pairs")
+    domain: float = Field(0.1, ge=0, description="L_D: a discriminator cannot tell translated features from RGB's")
+    im: float = Field(0.1, ge=0, description="information maximisation of the source on translated TR images")
     features: float = Field(5.0, ge=0, description="squared distance of source features; ours, 0 for the paper")
 
 
 class TranslatorConfig(Section):
     """The translator of TGMB + TGKT, stage 1 of the job."""
 
-    kind: Literal["unet", "paper", "replicate"] = "unet"
+    kind: Literal["unet", "paper", "replicate"] = Field(
+        "unet", description="its network; replicate: the one channel three times, nothing learns"
+    )
     exchange: Literal["shared", "local"] = Field(
         "shared", description="shared: averaged over sites in rounds of its own; local: it never leaves its site"
     )
-    width: int = Field(16, ge=8, le=512, multiple_of=8)
+    width: int = Field(16, ge=8, le=512, multiple_of=8, description="channels of its first layer")
     rounds: int = Field(1, ge=1, description="of federation.rounds; the others are for stage 2")
     lr: float = Field(2e-3, gt=0, description="of Adam")
     weights: TranslatorWeights = TranslatorWeights()
@@ -58,16 +60,18 @@ class TranslatorConfig(Section):
 class MethodConfig(Section):
     """One adaptation method and its optimiser; the same keys for all, so that methods compare fairly."""
 
-    name: MethodName = "socket"
+    name: MethodName = Field("socket", description="what adapts; oracle uses target labels and is a bound")
     weights: Weights = Weights()
     transfer: TransferWeights = TransferWeights()
     translator: TranslatorConfig = TranslatorConfig()
-    ti_loss: Literal["frobenius", "per_sample"] = "per_sample"
+    ti_loss: Literal["frobenius", "per_sample"] = Field(
+        "per_sample", description="mean over pairs, or the published norm over the batch, which couples its pairs"
+    )
     ti_views: int = Field(2, ge=1, le=64, description="joint crops per TI pair whose source features are kept")
     first_layer: float = Field(10.0, ge=0, description="weight of the first layer in L_d")
     pseudo_labels: Literal["socket", "shot"] | None = Field(None, description="default: the method's own recipe")
     refresh_every: int | None = Field(None, ge=1, description="steps between pseudo-labels; default one epoch")
-    start_from_adabn: bool = True
+    start_from_adabn: bool = Field(True, description="re-estimate BatchNorm statistics before the first step")
     trust: Literal["always", "agreement"] = Field(
         "agreement", description="agreement: terms that trust predictions weigh as much as TI pairs bear them out"
     )
@@ -75,8 +79,8 @@ class MethodConfig(Section):
     validator: Literal["none", "im", "snd", "bnm"] = Field(
         "none", description="label-free score that chooses the round: information maximisation, SND or BNM"
     )
-    batch: int = Field(32, ge=2, le=65_536)
-    lr: float = Field(3e-2, gt=0)
+    batch: int = Field(32, ge=2, le=65_536, description="TR images of a step, and TI pairs")
+    lr: float = Field(3e-2, gt=0, description="of the bottleneck at the start; falls to a sixth over the job")
     backbone_lr_scale: float = Field(1.0, gt=0, description="0.1 in the published code, with pretrained backbones")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-3, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of Nesterov's SGD")
+    weight_decay: float = Field(1e-3, ge=0, description="L2, on all that trains")
