@@ -1,8 +1,8 @@
 """Time and memory of a DP step on TI pairs over a plain TI step, by scope: ratios from one run, interleaved.
 
-Each arm has a process of its own for memory: largest resident size, above that of a process that has made networks and
-images and nothing else (the source's features of all pairs are in both kinds of step). Times are medians of steps taken
-in turn in one process: CPU time, since machines are shared.
+Each arm has a process of its own for memory: largest resident size during two steps above that just before them, when
+networks, images and the source's features are there (Linux). Times are medians of steps taken in turn in one process:
+CPU time, since machines are shared.
 
 Usage::
 
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def stepper(options: argparse.Namespace, arm: str) -> Callable[[], None]:
     shape = (options.pairs, options.size, options.size)
     rgb = Images(rng.integers(0, 256, (*shape, 3), dtype=np.uint8), 255.0)
     pairs = Pairs(rgb, Images(rng.integers(0, 10_000, shape, dtype=np.uint16), 10_000.0))
-    cfg = experiment(options, "all" if arm in ("plain", "none") else arm)
+    cfg = experiment(options, "all" if arm == "plain" else arm)
     method = Socket(cfg.method, "local")
     target, source = (
         build_network(options.backbone, 256 if options.backbone != "tiny" else 64, CLASSES).to(
@@ -69,8 +69,6 @@ def stepper(options: argparse.Namespace, arm: str) -> Callable[[], None]:
         for _ in range(2)
     )
     method.configure(target, source)
-    if arm == "none":
-        return lambda: None
     records = Records(pairs, source, cfg, torch.device("cpu"))
     if arm != "plain":
         dp = DpStep(method, records, cfg, charged=1_000_000)
@@ -101,12 +99,18 @@ def seconds(options: argparse.Namespace) -> dict[str, float]:
 
 
 def megabytes(options: argparse.Namespace, arm: str) -> float:
-    """Largest resident size of a process that takes two steps of one arm."""
+    """What two steps of one arm need besides what was there before them."""
     flags = [f"--{key}={value}" for key, value in vars(options).items() if key not in ("arm", "json")]
     done = subprocess.run(  # this very file
         [sys.executable, __file__, *flags, f"--arm={arm}"], check=True, capture_output=True, text=True
     )
     return float(done.stdout)
+
+
+def resident(key: str) -> float:
+    """MB of this process now (``VmRSS``) or at most (``VmHWM``)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
 def main() -> None:
@@ -120,13 +124,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.arm:
+        stepper(argparse.Namespace(**{**vars(options), "pairs": 2}), options.arm)()  # loads code that steps use
         step = stepper(options, options.arm)
+        before = resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the largest size is counted anew from here
         for _ in range(2):
             step()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(resident("VmHWM") - before)
         return
-    times, base = seconds(options), megabytes(options, "none")
-    memory = {arm: megabytes(options, arm) - base for arm in times}
+    times = seconds(options)
+    memory = {arm: megabytes(options, arm) for arm in times}
     rows: list[dict[str, Any]] = [
         {
             "arm": arm,
@@ -138,7 +145,7 @@ def main() -> None:
         for arm, t in times.items()
     ]
     if options.json:
-        print(json.dumps({"settings": vars(options), "base_mb": base, "rows": rows}))
+        print(json.dumps({"settings": vars(options), "rows": rows}))
         return
     print(f"{options.backbone}, {options.size} px, {options.pairs} pairs, chunk {options.chunk}, one thread")
     for row in rows:

@@ -143,12 +143,16 @@ def run_trial(experiment: Experiment, home: Path, cache: Path) -> Trial:
 
 
 def pooled(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """The ROC of each score over all seeds; each seed's scores are standardised first, which needs no labels."""
+    """The ROC of each score over all seeds, with the headline's curve, which is drawn.
+
+    Each seed's scores are standardised first, which needs no labels.
+    """
     out = []
     for parts in zip(*(trial.scored for trial in trials), strict=True):
         pairs = [standardise(part.members, part.others) for part in parts]
         members, others = (np.concatenate(side) for side in zip(*pairs, strict=True))
-        out.append(_entry(parts[0], roc(members, others), trials[0].spent))
+        entry = _entry(parts[0], roc(members, others), trials[0].spent)
+        out.append(_rounded(entry) if parts[0].headline else _without_curve(entry))
     return out
 
 
@@ -157,8 +161,16 @@ def by_seed(trial: Trial) -> dict[str, Any]:
     entries = [_entry(part, roc(part.members, part.others), trial.spent) for part in trial.scored]
     return {
         "seed": trial.seed,
-        "attacks": [{k: v for k, v in entry.items() if k not in ("fpr", "tpr")} for entry in entries],
+        "attacks": [_without_curve(entry) for entry in entries],
     }
+
+
+def _without_curve(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in ("fpr", "tpr")}
+
+
+def _rounded(entry: dict[str, Any]) -> dict[str, Any]:
+    return entry | {key: [round(rate, 5) for rate in entry[key]] for key in ("fpr", "tpr")}
 
 
 def _entry(scored: Scored, found: Any, spent: Epsilon | None) -> dict[str, Any]:
