@@ -53,6 +53,25 @@ def stop(process: subprocess.Popen[bytes], *, term: float = TERM_SECONDS, kill: 
     process.wait()
 
 
+def lost_child(pid: int, name: str) -> bool:
+    """Whether a process has children and none of them runs the program ``name``; False where that cannot be seen.
+
+    Who does not wait for its dead children does not notice: they stay as zombies.
+    """
+    found = False
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        if int(parent) == pid:
+            found = True
+            if state != "Z" and any(Path(os.fsdecode(word)).name == name for word in words[:2]):
+                return False
+    return found
+
+
 def stop_orphans(*, term: float = TERM_SECONDS, kill: float = KILL_SECONDS) -> int:
     """Ends all children of this process, and what they leave behind in turn.
 
