@@ -155,7 +155,12 @@ def serving_owner(plants: Plants) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def serve_site(
-    plants: Plants, site: str, stack: ExitStack, *, sign: signal.Signals = signal.SIGTERM, **environment: str
+    plants: Plants,
+    site: str,
+    stack: ExitStack,
+    *,
+    sign: signal.Signals = signal.SIGTERM,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """``socket-site serve``, which the stack ends by ``sign`` unless it has ended by then."""
     process = program(
