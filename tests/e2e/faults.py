@@ -114,22 +114,22 @@ class Disk:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
 
 
-CLOCK = '''"""Puts Python's clocks wrong by $WRONG_BY seconds: time.time and datetime.now."""
-import datetime, os, time
-_by, _time = float(os.environ["WRONG_BY"]), time.time
-time.time = lambda: _time() + _by
+CLOCK = '''"""Puts datetime.now wrong by $WRONG_BY seconds."""
+import datetime, os
+_by = datetime.timedelta(seconds=float(os.environ["WRONG_BY"]))
 class _Wrong(datetime.datetime):
     @classmethod
     def now(cls, tz=None):
-        return super().now(tz) + datetime.timedelta(seconds=_by)
+        return super().now(tz) + _by
 datetime.datetime = _Wrong
 '''
 
 
 def wrong_clock(folder: Path, seconds: float) -> dict[str, str]:
-    """Environment in which Python programs have a clock that is ahead by so many seconds, or behind.
+    """Environment in which Python programs have a calendar that is ahead by so many seconds, or behind.
 
-    Flower's timestamps, ledger, journal and logs go by it; TLS inside gRPC reads the machine's own clock.
+    Flower's timestamps, ledger and journal go by it. TLS and deadlines inside gRPC read the machine's own clock, which
+    must not move alone: gRPC takes its deadlines from ``time.time``, hence that is left right.
     """
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(CLOCK)

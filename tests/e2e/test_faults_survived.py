@@ -1,6 +1,6 @@
 """One deployed federation with DP to which everything happens; it ends, and no ledger has counted too little.
 
-Five rounds over TLS. Processes are struck in the midst of real work: when a site has charged its ledger for the round
+Six rounds over TLS. Processes are struck in the midst of real work: when a site has charged its ledger for the round
 and not yet answered. The script is :func:`_live_through`; each test reads one thing out of what it left behind.
 """
 
@@ -30,7 +30,7 @@ EXPERIMENT: dict[str, Any] = {
     "privacy": {"sigma": 8.0, "sample_rate": 0.5, "expected_batch": 4, "every": 100, "spare_rounds": 3},
     "federation__sites": 5,
     "federation__quorum": 1,
-    "federation__rounds": 5,
+    "federation__rounds": 6,
     "federation__steps": 100,
     "federation__evaluate_every": 0,
     "federation__deadline_seconds": START_SECONDS,
@@ -167,7 +167,7 @@ pytestmark = pytest.mark.flwr
 
 def test_the_run_ends_with_its_superlink_and_the_resumed_one_goes_on(story: Story) -> None:
     assert story.exits == [6, 0], story.plants.output("run").read_text()
-    assert [record["round"] for record in story.records] == [1, 2, 3, 4, 5]
+    assert [record["round"] for record in story.records] == [1, 2, 3, 4, 5, 6]
     assert [record["sites"] for record in story.records[:2]] == [["east", "north", "south", "west"]] * 2
     assert "restarts 1" in story.plants.output("owner").read_text()
     assert "ended by SIGKILL" in story.plants.output("owner").read_text()
@@ -177,20 +177,24 @@ def test_struck_sites_are_left_out_of_their_round_and_come_back(story: Story) ->
     assert story.records[2]["sites"] == ["east"]
     assert sorted(story.refused(3)) == ["north", "south", "west"]
     assert {why.split(":")[0] for why in story.refused(3).values()} <= {"site_error", "no_reply"}
-    assert story.records[4]["sites"] == ["east", "north", "south", "west"]
+    # North's key is free a minute after its SuperNode's death: it may miss a round or two more.
+    assert {"south", "west"} <= set(story.records[4]["sites"])
+    assert (story.records[5]["sites"], story.refused(6)) == (["east", "north", "south", "west"], {})
     assert "ended by SIGKILL" in story.plants.output("north").read_text()
 
 
 def test_a_site_whose_clock_is_four_minutes_behind_joins_later_and_leaves_for_good(story: Story) -> None:
-    assert ["late" in record["sites"] for record in story.records] == [False, False, False, True, False]
-    last = story.records[4]
-    assert "late" in {*last["absent"], *last["refused"]}
-    assert last["train_seconds"] < load_experiment(story.plants.bench.config).federation.deadline_seconds
+    assert ["late" in record["sites"] for record in story.records] == [False, False, False, True, False, False]
+    after = story.records[4]
+    assert "late" in {*after["absent"], *after["refused"]}
+    assert story.records[5]["absent"] == ["late"]
+    assert after["train_seconds"] < load_experiment(story.plants.bench.config).federation.deadline_seconds
 
 
 def test_a_full_disk_and_a_cut_release_cost_one_round_each(story: Story) -> None:
     assert (story.refused(4)["east"], story.refused(4)["south"]) == ("refused: release", "refused: policy")
     assert story.records[4]["release_bytes"] > 0
+    assert {"east", "south"} <= set(story.records[4]["sites"])
 
 
 def test_no_ledger_counts_less_than_left(story: Story) -> None:
@@ -198,11 +202,11 @@ def test_no_ledger_counts_less_than_left(story: Story) -> None:
         assert [check.text for check in story.books[site].failed] == []
         taken = [record["round"] for record in story.records if site in record["sites"]]
         assert set(taken) <= set(story.sent[site]) <= set(story.charged[site])
-        assert all(story.sent[site].count(n) <= story.charged[site].count(n) for n in range(1, 6))
+        assert all(story.sent[site].count(n) <= story.charged[site].count(n) for n in range(1, 7))
     # Work that came to nothing is charged: it had been written down first.
     assert [3 in story.charged[site] for site in ("north", "south", "west")] == [True] * 3
     assert 3 not in {*story.sent["north"], *story.sent["south"]}
-    assert story.charged["east"] == [1, 2, 2, 3, 5]
+    assert story.charged["east"] == [1, 2, 2, 3, 5, 6]
     assert 4 not in story.charged["south"]
 
 
