@@ -12,6 +12,7 @@ from pathlib import Path
 
 from client.connection import Connection
 from deploy.layout import CONNECTION, Deployment, address
+from deploy.processes import lost_child
 from server.flower_link import QUIET, tool
 from socket_core.errors import DeploymentError
 
@@ -59,6 +60,14 @@ def supernode(site_file: Path, connection: Connection) -> list[str]:
     if connection.trusted_apps is not None:
         command += ["--trusted-entities", str(connection.trusted_apps)]
     return command
+
+
+def executor_lost(pid: int) -> str:
+    """Why a SuperLink or SuperNode does no more work, though it runs and stays connected; empty if it does.
+
+    Flower starts apps through an executor of its own, does not look after it, and has only zombies of it left.
+    """
+    return "Flower's executor was ended: nothing more could run" if lost_child(pid, "flower-superexec") else ""
 
 
 def flwr(*words: str) -> list[str]:

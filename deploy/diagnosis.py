@@ -13,6 +13,10 @@ _SENTENCES: tuple[tuple[str, str], ...] = (
         "connected (after a crash that takes a minute)",
     ),
     (r"address already in use|Port .* is already in use|Errno 98", "a port is taken: is another one running here?"),
+    (
+        r"certificate has expired|certificate is not yet valid",
+        "the other side's certificate is out of its dates, or this machine's clock is wrong",
+    ),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed", "the other side's certificate is of another authority"),
     (r"Exit Code: 302", "the node key cannot be read as an elliptic-curve key: unpack the kit again"),
     (r"Exit Code: 304", "connection.trusted_apps cannot be read: expected key ids and ssh-ed25519 keys in YAML"),
@@ -35,6 +39,11 @@ def diagnose(name: str, status: int, tail: Sequence[str]) -> str:
     for pattern, sentence in _SENTENCES:
         if re.search(pattern, text):
             return sentence
+    if status == 0:  # nobody asked it to end; Flower says no more when a signed timestamp is refused
+        return (
+            f"{name} ended by itself: most often the owner's SuperLink refused its timestamps. "
+            "Set this machine's clock: it may be 5 s ahead of the owner's at most, and 5 min behind"
+        )
     if status < 0:
         killed = signal.Signals(-status).name
         more = ", perhaps because memory was used up" if status == -signal.SIGKILL else ""

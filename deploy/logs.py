@@ -60,6 +60,13 @@ class Redactor:
         return "<path>"
 
 
+class _Patient(RotatingFileHandler):
+    """Drops what cannot be written, for example while the disk is full: the process must go on."""
+
+    def handleError(self, _record: logging.LogRecord) -> None:
+        pass
+
+
 class ProcessLog:
     """Reads a process's output into a rotating file and remembers the last lines.
 
@@ -74,7 +81,7 @@ class ProcessLog:
         self.folder = path.parent
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._redact, self._watch = redact, watch
-        self._handler = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8")
+        self._handler = _Patient(path, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._reader: threading.Thread | None = None
 

@@ -50,6 +50,7 @@ def serve_owner(deployment: Deployment, *, every: float = 300.0, tell: Callable[
             folder=deployment.flower_home,
             ready=partial(answers, deployment),
             diagnose=lambda status: diagnose("the SuperLink", status, log.tail),
+            maimed=commands.executor_lost,
         )
         tell(f"owner {file.name}: sites connect to {deployment.fleet}; logs in {deployment.logs}")
         try:

@@ -13,6 +13,12 @@ from pathlib import Path
 
 SECONDS = 10.0
 EVERY, EVERY_WHEN_WELL = 15.0, 60.0
+_FAULTS = (
+    ((9,), "is not valid yet, by this machine's clock: compare it with the owner's"),
+    ((10,), "has ended: the owner has to renew it, unless this machine's clock is wrong"),
+    ((62, 64), "is for another name: correct connection.superlink, or ask the owner"),
+)
+"""What OpenSSL's codes for dates and names mean; both are checked once the authority is known to be the kit's."""
 
 
 def reach(superlink: str, ca: Path, *, seconds: float = SECONDS) -> str:
@@ -40,11 +46,18 @@ def reach(superlink: str, ca: Path, *, seconds: float = SECONDS) -> str:
     except ConnectionRefusedError:
         return f"{superlink} refuses connections: is the owner serving?"
     except ssl.SSLCertVerificationError as error:
-        return f"the certificate of {superlink} is not the one of this kit ({error.verify_message})"
+        return f"the certificate of {superlink} {_fault(error)}"
     except ssl.SSLError as error:
         return f"{superlink} does not speak TLS as expected ({error.reason or error})"
     except OSError as error:
         return f"{superlink} cannot be reached ({error.strerror or error})"
+
+
+def _fault(error: ssl.SSLCertVerificationError) -> str:
+    for codes, sentence in _FAULTS:
+        if error.verify_code in codes:
+            return sentence
+    return f"is not the one of this kit ({error.verify_message})"
 
 
 class Probing(threading.Thread):

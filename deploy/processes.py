@@ -53,6 +53,23 @@ def stop(process: subprocess.Popen[bytes], *, term: float = TERM_SECONDS, kill: 
     process.wait()
 
 
+def lost_child(pid: int, name: str) -> bool:
+    """Whether a process has children and none of them runs the program ``name``; False where that cannot be seen.
+
+    Who does not wait for its dead children does not notice: they stay as zombies.
+    """
+    children = [(child, state) for child, state, parent in _table() if parent == pid]
+    return bool(children) and not any(state != "Z" and _runs(child, name) for child, state in children)
+
+
+def _runs(pid: int, name: str) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(Path(os.fsdecode(word)).name == name for word in words[:2])
+
+
 def stop_orphans(*, term: float = TERM_SECONDS, kill: float = KILL_SECONDS) -> int:
     """Ends all children of this process, and what they leave behind in turn.
 
@@ -61,15 +78,17 @@ def stop_orphans(*, term: float = TERM_SECONDS, kill: float = KILL_SECONDS) -> i
     Returns:
         How many there were at first.
     """
-    first = _children()
+    first, known = _children(), set[int]()
     for sign, seconds in ((signal.SIGTERM, term), (signal.SIGKILL, kill)):
         end = time.monotonic() + seconds
         told = set[int]()
-        while (left := _children()) and time.monotonic() < end:
+        # Who was seen once is waited for: while its parent ends, a process may be nobody's child for a moment.
+        while (left := _below(_children()) | {pid for pid in known if _lives(pid)}) and time.monotonic() < end:
             for pid in left - told:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, sign)
             told |= left
+            known |= left
             time.sleep(0.05)
         if not left:
             break
@@ -79,19 +98,38 @@ def stop_orphans(*, term: float = TERM_SECONDS, kill: float = KILL_SECONDS) -> i
 def _children() -> set[int]:
     """Living children of this process; dead ones are reaped."""
     found = set[int]()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
-        except (OSError, ValueError):
-            continue
-        pid = int(entry.name)
-        if int(parent) != os.getpid():
+    for pid, state, parent in _table():
+        if parent != os.getpid():
             continue
         if state == "Z":
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
         else:
             found.add(pid)
+    return found
+
+
+def _below(pids: set[int]) -> set[int]:
+    """These processes, their living children, and theirs."""
+    table, found = [(pid, parent) for pid, state, parent in _table() if state != "Z"], set(pids)
+    while more := {pid for pid, parent in table if parent in found} - found:
+        found |= more
+    return found
+
+
+def _lives(pid: int) -> bool:
+    return any(found == pid and state != "Z" for found, state, _ in _table())
+
+
+def _table() -> list[tuple[int, str, int]]:
+    """Number, state and parent of each process; empty where that cannot be seen."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+            found.append((int(entry.name), state, int(parent)))
+        except (OSError, ValueError):
+            continue
     return found
 
 

@@ -55,6 +55,7 @@ def serve_site(path: Path, *, every: float = 300.0, tell: Callable[[str], None] 
             folder=flower_home,
             ready=line.connected,
             diagnose=lambda status: diagnose("the SuperNode", status, log.tail),
+            maimed=commands.executor_lost,
         )
         tell(f"site {file.name}: connecting to {connection.superlink}; logs in {log.folder}")
         probing.start()

@@ -17,6 +17,10 @@ from deploy import processes
 State = Literal["starting", "up", "waiting", "stopped"]
 
 
+LOOK_SECONDS = 5.0
+"""Between two looks at whether a living process can still work."""
+
+
 class Output(Protocol):
     """Takes a process's output and knows its last lines."""
 
@@ -54,6 +58,7 @@ class Service:
         folder: Working directory.
         ready: Whether it does its work, once started.
         diagnose: From its exit status, what was wrong, in a sentence.
+        maimed: From the id of its living process, why it can do no work any more, in a sentence; else empty.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Service:
     folder: Path
     ready: Callable[[], bool]
     diagnose: Callable[[int], str]
+    maimed: Callable[[int], str] = lambda _pid: ""
 
 
 class Supervisor:
@@ -88,7 +94,7 @@ class Supervisor:
         self._clock, self._sweep = clock, sweep
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
-        self._due = clock()
+        self._due = self._looked = clock()
         self._since = clock()
         self.state: State = "waiting"
         self.restarts = 0
@@ -122,6 +128,8 @@ class Supervisor:
             self._bury(status)
         elif self.state == "starting" and self.service.ready():
             self.state, self.trouble = "up", ""
+        elif self.state == "up" and self._clock() - self._looked >= LOOK_SECONDS:
+            self._look(self._process.pid)
         elif self._failures and self.state == "up" and self.uptime >= self.backoff.steady:
             self._failures = 0
 
@@ -146,13 +154,22 @@ class Supervisor:
         self.output.attach(self._process)
         self.state = "starting"
 
+    def _look(self, pid: int) -> None:
+        self._looked = self._clock()
+        if why := self.service.maimed(pid):
+            self._clear()
+            self._fail(why)
+
     def _bury(self, status: int) -> None:
+        self._clear()  # its leader has ended, the rest of the group may not have
+        self._fail(self.service.diagnose(status))
+
+    def _clear(self) -> None:
         process, self._process = self._process, None
         assert process is not None
-        processes.stop(process)  # its leader has ended, the rest of the group may not have
+        processes.stop(process)
         self._sweep()
         self.output.finish()
-        self._fail(self.service.diagnose(status))
 
     def _fail(self, trouble: str) -> None:
         self._failures += 1

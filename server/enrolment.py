@@ -39,15 +39,30 @@ class Roll:
         sites: Name of each node that enrolled and holds all releases.
         refused: Reason by node id.
         absent: Names of sites that took part and whose node is gone.
+        names: What refused nodes that said so call themselves.
     """
 
     sites: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
+    names: dict[int, str] = field(default_factory=dict)
 
     def may_change(self) -> bool:
         """Whether somebody who is not on it has not said a last word."""
         return any(why in ASK_AGAIN for why in self.refused.values())
+
+    def declined(self) -> dict[str, str]:
+        """Why each refused node is not on the roll, by the name it gave, if any and not another's, or its number."""
+        found: dict[str, str] = {}
+        for node, why in sorted(self.refused.items()):
+            name = self.names.get(node, "")
+            taken = not name or name in found or name in self.absent or name in self.sites.values()
+            found[f"node {node}" if taken else name] = why
+        return found
+
+    def ask_again(self, sites: set[str]) -> None:
+        """Takes sites off the roll, so that they are asked before the next round what they hold."""
+        self.sites = {node: site for node, site in self.sites.items() if site not in sites}
 
 
 def wait_for_nodes(grid: Grid, *, expected: int, quorum: int, seconds: float) -> list[int]:
@@ -141,7 +156,10 @@ def _admit(roll: Roll, replies: dict[int, Message | None]) -> dict[int, Enrolmen
             continue
         try:
             if kind_of(reply.content) == "Refusal":
-                roll.refused[node] = reason_name(decode(reply.content, Refusal).reason)
+                refusal = decode(reply.content, Refusal)
+                roll.refused[node] = reason_name(refusal.reason)
+                if re.fullmatch(NAME, refusal.site):
+                    roll.names[node] = refusal.site
                 continue
             enrolment = decode(reply.content, Enrolment)
         except WireError as error:

@@ -19,7 +19,8 @@ import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from protos.codec import TRAIN, size_of
+from protos.codec import TRAIN, reason_name, size_of
+from protos.wire_pb2 import REASON_RELEASE
 from server.aggregation import SiteUpdate, apply
 from server.checkpoint import (
     Identity,
@@ -44,6 +45,9 @@ from socket_core.errors import FederationError
 from socket_core.exchange import Flat, batchnorm_specs, bridge_specs, length, travelling_specs
 from socket_core.release import pack_release
 from socket_core.stages import Stage, place_of
+
+LACKS_RELEASE = reason_name(REASON_RELEASE)
+"""Why a site whose kept release was damaged leaves a round out: it gets the release again before the next one."""
 
 Observer = Callable[[str, dict[str, Any]], None]
 """Called with the name of a step that has just ended, and facts about it."""
@@ -161,6 +165,7 @@ class _Session:
             on_reply=lambda done, total: self.tell("reply", {"done": done, "of": total}),
         )
         updates, refused = screen_all([(self.roll.sites[node], r) for node, r in replies.items()], expected)
+        declined = self.roll.declined()
         self.tell("replies screened", {"accepted": [u.site for u in updates], "refused": _named(refused)})
         _require_quorum(updates, refused, self.roll, federation.quorum, expected.round)
         blur, charged = protection.spend(state.experiment, updates, size) if protection is not None else (None, {})
@@ -168,8 +173,9 @@ class _Session:
         self.tell("aggregated", {"round": state.round})
         seconds, release_bytes, self._release_bytes = time.monotonic() - started, self._release_bytes, 0
         record = _record(state, updates, refused, request, replies) | {"stage": stage} | charged
-        absent = sorted(self.roll.absent)
-        return state, record | {"absent": absent, "release_bytes": release_bytes, "train_seconds": round(seconds, 3)}
+        record |= {"absent": sorted(self.roll.absent), "declined": declined, "release_bytes": release_bytes}
+        self.roll.ask_again({site for site, why in refused.items() if why.detail == LACKS_RELEASE})
+        return state, record | {"train_seconds": round(seconds, 3)}
 
     def close_round(self, state: ServerState, record: dict[str, Any]) -> None:
         """Evaluates the new state where that is due, and writes the round's metrics."""

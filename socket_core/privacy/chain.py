@@ -30,6 +30,9 @@ from socket_core.files import write_atomically
 WAIT_SECONDS = 30.0
 """How long one process waits for another to finish its entry."""
 
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+"""What SQLite says of a full disk, of itself or of the file for what is not in the database yet."""
+
 _TABLES = """
 CREATE TABLE entries (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, code TEXT NOT NULL);
 CREATE TABLE tags (list TEXT NOT NULL, tag BLOB NOT NULL, PRIMARY KEY (list, tag)) WITHOUT ROWID;
@@ -194,6 +197,12 @@ class Chain:
                 database.execute("PRAGMA synchronous = FULL")
                 yield database
         except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NO_ROOM:
+                raise PrivacyError(
+                    f"the {self._called} cannot be written ({error})",
+                    where=str(self.path),
+                    remedy="most often the disk is full: make room; what was written before is still there",
+                ) from None
             raise self._broken(f"the database cannot be used ({error})") from None
 
     def _code(self, before: str, body: str) -> str:

@@ -80,6 +80,8 @@ def test_output_goes_into_a_file_that_rotates(tmp_path: Path, monkeypatch: pytes
         (1, ["[code: 2004] Failed to activate SuperNode."], "its key is not registered there"),
         (1, ["[code: 2001] SuperNode authentication is enabled."], "its key is not registered there"),
         (1, ["Ssl handshake failed: CERTIFICATE_VERIFY_FAILED", "Exit Code: 305"], "of another authority"),
+        (1, ["CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", "Exit Code: 305"], "or this machine's clock"),
+        (0, ["SuperNode terminated gracefully."], "Set this machine's clock"),
         (1, ["[Errno 98] error while attempting to bind on address"], "a port is taken"),
         (-9, [], "the SuperNode was ended by SIGKILL, perhaps because memory was used up"),
         (-15, [], "the SuperNode was ended by SIGTERM"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from deploy import processes
@@ -37,6 +38,18 @@ def test_stop_ends_the_group() -> None:
         processes.stop(process)
         assert process.returncode == -signal.SIGTERM
         assert gone([child], 10)
+
+
+def test_a_lost_child_is_noticed_though_nobody_waited_for_it() -> None:
+    name = Path(sys.executable).name
+    with spawned(PARENT) as process:
+        child = int(first_line(process))
+        assert not processes.lost_child(process.pid, name)
+        assert processes.lost_child(process.pid, "flower-superexec")
+        os.kill(child, signal.SIGKILL)
+        wait_until(lambda: processes.lost_child(process.pid, name))
+        processes.stop(process)
+    assert not processes.lost_child(process.pid, name)  # no child at all: nothing was started yet
 
 
 def test_who_does_not_listen_is_killed() -> None:

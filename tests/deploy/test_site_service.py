@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from deploy.probe import Probing, reach
 from deploy.serve import check_port, only_one
 from deploy.site_service import SiteLine, connection_of, preflight, redactor, serve_site
 from socket_core.errors import ConfigError, DeploymentError, SocketError
+from tests.client.tls_builders import DAY, NOW, Authority, serving
 from tests.deploy.builders import deployment_in
 
 
@@ -137,6 +139,22 @@ def test_the_probe_says_what_is_wrong(plants: Deployment, tmp_path: Path) -> Non
         assert "is not the one of this kit" in reach(f"127.0.0.1:{port}", other)
     assert reach(f"127.0.0.1:{free_port()}", plants.ca).endswith("refuses connections: is the owner serving?")
     assert reach("no-such-host.invalid:1", plants.ca).startswith("the name no-such-host.invalid is not known here")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"end": NOW - DAY / 2}, "has ended: the owner has to renew it"),
+        ({"begin": NOW + DAY / 2}, "is not valid yet, by this machine's clock"),
+        ({"names": ["other.example"], "addresses": []}, "is for another name"),
+    ],
+)
+def test_the_probe_tells_a_wrong_date_or_name_from_a_foreign_certificate(
+    tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    authority = Authority.make(tmp_path)
+    with serving(authority.issue(**changes)) as server:
+        assert sentence in reach(str(server), authority.pem)
 
 
 def test_a_server_that_speaks_no_tls_is_said(plants: Deployment) -> None:

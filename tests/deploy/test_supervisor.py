@@ -30,7 +30,14 @@ class Nowhere:
 class Watched(Supervisor):
     """A supervisor of ``program`` with a clock of the test's own."""
 
-    def __init__(self, program: str, *, ready: Callable[[], bool] = lambda: True, command: list[str] | None = None):
+    def __init__(
+        self,
+        program: str,
+        *,
+        ready: Callable[[], bool] = lambda: True,
+        command: list[str] | None = None,
+        maimed: Callable[[int], str] = lambda _pid: "",
+    ):
         self.clock, self.swept = Clock(), 0
         service = Service(
             "thing",
@@ -39,6 +46,7 @@ class Watched(Supervisor):
             Path("/"),
             ready,
             lambda status: f"ended with {status}",
+            maimed,
         )
         super().__init__(service, Nowhere(), backoff=Backoff(1.0, 8.0, 60.0), clock=self.clock, sweep=self.count)
 
@@ -112,6 +120,23 @@ def test_who_was_up_for_long_enough_starts_with_the_shortest_pause_again(sleeper
         pauses.append(sleeper.pause)
         sleeper.clock.now += sleeper.pause
     assert pauses == [1.0, 2.0, 1.0]
+
+
+def test_who_lives_and_can_do_no_work_is_started_again() -> None:
+    why = ""
+    watched = Watched(SLEEPER, maimed=lambda _pid: why)
+    watched.until("up")
+    first, why = watched.pid, "its executor was ended"
+    watched.tick()
+    assert watched.pid == first  # it is not looked at all the time
+    watched.clock.now += 5.0
+    watched.tick()
+    assert (str(watched.state), watched.trouble, watched.pause, watched.swept) == ("waiting", why, 1.0, 1)
+    why = ""
+    watched.clock.now += 1.0
+    watched.until("up")
+    assert watched.pid not in (None, first)
+    watched.stop()
 
 
 def test_trouble_is_over_when_the_service_is_up(sleeper: Watched) -> None:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
-import tarfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,136 +18,55 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from flwr.app import Context, RecordDict
 
 from client.app import app
-from client.connection import Connection
-from client.site_file import read_site_file
 from deploy import commands
-from deploy.create import create_deployment
-from deploy.layout import Deployment, DeploymentFile, open_deployment
 from deploy.pki import create_authority, create_node_key
 from server import rounds
 from server.app import job_folder
 from server.checkpoint import Identity, load_newest
 from server.job import Job
 from server.local_grid import LocalGrid
-from tests.client.builders import write_images
-from tests.e2e.processes import processes_of
+from socket_core.config import load_experiment
+from socket_core.keys import create_keypair
+from tests.e2e.faults import wrong_clock
+from tests.e2e.fleet import heartbeat, login
+from tests.e2e.plants import (
+    START_SECONDS,
+    Plants,
+    end,
+    gone_from,
+    program,
+    serve_site,
+    serving_owner,
+    wait_for,
+    wait_for_site,
+)
 from tests.e2e.test_grpc import free_ports
-from tests.server.builders import Bench, World
+from tests.server.builders import World, raw_with
 
 SITES = ("east", "north", "south")
-START_SECONDS, RUN_SECONDS, STOP_SECONDS = 600.0, 2400.0, 120.0
-"""For machines with other work: an idle one needs a small part of these."""
-
-
-class Plants:
-    """An owner's deployment and three sites, all on this machine, each served by its own command."""
-
-    def __init__(self, world: World, folder: Path) -> None:
-        changes = {"quorum": 3, "rounds": 3, "enrol_seconds": START_SECONDS, "deadline_seconds": START_SECONDS}
-        patient: dict[str, Any] = {f"federation__{key}": value for key, value in changes.items()}
-        self.bench = Bench(world, folder, **patient)
-        self.folder = folder
-        fleet, control, *nodes = free_ports(5)
-        file = DeploymentFile(
-            name="plants",
-            host="127.0.0.1",
-            bind="127.0.0.1",
-            port=fleet,
-            control_port=control,
-            sites=SITES,
-            home=self.bench.home,
-        )
-        create_deployment(folder / "plants", file, days=2)
-        self.owner: Deployment = open_deployment(folder / "plants")
-        for index, (site, port) in enumerate(zip(SITES, nodes, strict=True)):
-            with tarfile.open(self.owner.kits / f"{site}.tar.gz") as tar:
-                tar.extractall(folder / "sites", filter="data")
-            images = self.site_file(site).parent / "images"
-            write_images(images / "task", 8, "depth", seed=index)
-            write_images(images / "pairs" / "rgb", 6, "rgb", seed=index + 1)
-            write_images(images / "pairs" / "target", 6, "depth", seed=index + 2)
-            raw = yaml.safe_load(self.site_file(site).read_text())
-            raw["connection"]["runtime_port"] = port
-            self.site_file(site).write_text(yaml.safe_dump(raw))
-
-    def site_file(self, site: str) -> Path:
-        return self.folder / "sites" / site / "site.yaml"
-
-    def connection(self, site: str) -> Connection:
-        connection = read_site_file(self.site_file(site)).connection
-        assert connection is not None
-        return connection
-
-    def context(self, site: str, node: int) -> Context:
-        config: dict[str, Any] = {"site-config": str(self.site_file(site))}
-        return Context(run_id=1, node_id=node, node_config=config, state=RecordDict(), run_config={})
-
-
-def program(name: str, *arguments: str, output: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with output.open("wb") as file:
-        return subprocess.Popen(
-            [str(Path(sys.executable).parent / name), *arguments], env=environment, stdout=file, stderr=file
-        )
-
-
-def wait_for(output: Path, text: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + START_SECONDS
-    while text not in output.read_text():
-        assert process.poll() is None, output.read_text()
-        assert time.monotonic() < end, output.read_text()
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
 def plants(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plants]:
     """Everything served; at the end the owner is asked to end, and a site's supervisor is killed."""
-    made = Plants(world, tmp_path_factory.mktemp("deployment"))
+    patient = {"quorum": 3, "rounds": 3, "deadline_seconds": START_SECONDS}
+    changes: dict[str, Any] = {f"federation__{key}": value for key, value in patient.items()}
+    made = Plants(world, tmp_path_factory.mktemp("deployment"), SITES, **changes)
     with ExitStack() as stack:
-        output = made.folder / "owner.out"
-        owner = program("socket-owner", "serve", str(made.owner.folder), output=output)
-        stack.callback(end, owner, signal.SIGTERM)
-        wait_for(output, "superlink: up", owner)
-        wait_for(output, "of 3 sites connected", owner)  # hence registered
+        stack.enter_context(serving_owner(made))
         for site in SITES:
-            output = made.folder / f"{site}.out"
-            process = program("socket-site", "serve", str(made.site_file(site)), output=output)
-            stack.callback(end, process, signal.SIGKILL if site == "south" else signal.SIGTERM)
-            wait_for(output, f"site {site}: up", process)
+            process = serve_site(made, site, stack, sign=signal.SIGKILL if site == "south" else signal.SIGTERM)
+            wait_for_site(made, site, process)
         yield made
-    assert gone_from(made.folder, STOP_SECONDS)
-
-
-def end(process: subprocess.Popen[bytes], sign: signal.Signals) -> None:
-    process.send_signal(sign)
-    try:
-        assert process.wait(STOP_SECONDS) == (-sign if sign == signal.SIGKILL else 0)
-    finally:
-        process.kill()
-
-
-def gone_from(folder: Path, seconds: float) -> bool:
-    """Whether no process names a folder any more, within some seconds."""
-    until = time.monotonic() + seconds
-    while processes_of(folder) and time.monotonic() < until:
-        time.sleep(0.2)
-    return processes_of(folder) == []
+    assert gone_from(made.folder)
 
 
 @pytest.mark.flwr
 def test_three_sites_over_tls_reach_the_parameters_of_the_run_in_process(plants: Plants, tmp_path: Path) -> None:
-    bench, output = plants.bench, plants.folder / "run.out"
-    run = program(
-        "socket-owner", "run", str(plants.owner.folder), "--config", str(bench.config), "--json", output=output
-    )
-    try:
-        status = run.wait(RUN_SECONDS)
-    finally:
-        run.kill()
-    assert status == 0, output.read_text()
+    bench, output = plants.bench, plants.output("run")
+    assert plants.finished(plants.start_run()) == 0, output.read_text()
     facts = json.loads(output.read_text().splitlines()[-1])
     assert (facts["status"], facts["rounds"], facts["sites"]) == ("finished:completed", 3, list(SITES))
 
@@ -210,4 +127,68 @@ def test_who_has_no_registered_key_or_no_such_certificate_is_not_let_in(plants: 
     assert "Failed to activate SuperNode" in said["unregistered key"]
     assert "handshake" in said["other authority"].lower()
     assert "Exit Code: 305" in said["plain"]
-    assert gone_from(tmp_path, STOP_SECONDS)
+    assert gone_from(tmp_path)
+
+
+@pytest.mark.flwr
+def test_a_forbidden_method_and_a_foreign_release_are_refused_and_the_round_goes_on(plants: Plants) -> None:
+    changes = {"quorum": 1, "rounds": 1, "enrol_seconds": START_SECONDS, "deadline_seconds": START_SECONDS}
+    values: dict[str, Any] = {f"federation__{key}": value for key, value in changes.items()}
+    config = plants.folder / "refusals.yaml"
+    config.write_text(yaml.safe_dump(raw_with(name="refusals", **values)))
+    stranger = create_keypair(plants.folder / "keys", "stranger")[1]
+    forbids, distrusts = plants.site_file("north").read_text(), plants.site_file("south").read_text()
+    try:
+        with plants.changed("north") as raw:
+            raw["policy"]["methods"] = ["adabn"]
+        with plants.changed("south") as raw:
+            raw["owner_key"] = str(stranger)
+        assert plants.finished(plants.start_run(config=config)) == 0, plants.output("run").read_text()
+    finally:
+        plants.site_file("north").write_text(forbids)
+        plants.site_file("south").write_text(distrusts)
+    folder = job_folder(plants.bench.home, load_experiment(config))
+    [record] = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    assert (record["sites"], record["refused"]) == (["east"], {"north": "refused: policy"})
+    assert record["declined"] == {"south": "release"}
+    owners = [folder / "rounds.jsonl", *plants.owner.logs.iterdir(), plants.output("run")]
+    assert not [path for path in owners if "policy.methods" in path.read_text() or "another key" in path.read_text()]
+    assert "policy.methods" in (plants.home("north") / "log" / "supernode.log").read_text()
+    assert "signed by another key" in (plants.home("south") / "log" / "supernode.log").read_text()
+
+
+@pytest.mark.flwr
+def test_a_login_counts_for_its_own_node_and_for_five_minutes(plants: Plants) -> None:
+    """Flower signs a timestamp and nothing else: what TLS keeps secret could be used again within that time."""
+    assert heartbeat(plants, "north", login(plants, "north")) == ""
+    captured = login(plants, "north", -200.0)
+    assert [heartbeat(plants, "north", captured) for _ in range(2)] == ["", ""]
+    assert heartbeat(plants, "south", captured) == "UNAUTHENTICATED: Invalid node ID"
+    for seconds in (-600.0, -310.0, 60.0, 600.0):
+        assert heartbeat(plants, "north", login(plants, "north", seconds)) == "UNAUTHENTICATED: Invalid timestamp"
+    key, time, _ = login(plants, "north")
+    foreign = [key, time, login(plants, "south")[2]]
+    assert heartbeat(plants, "north", foreign) == "UNAUTHENTICATED: Invalid signature"
+    assert heartbeat(plants, "north", [time]) == "UNAUTHENTICATED: Missing authentication metadata"
+
+
+@pytest.mark.flwr
+@pytest.mark.parametrize("seconds", [600.0, -600.0], ids=["ahead", "behind"])
+def test_a_clock_ten_minutes_off_is_not_let_in_and_the_site_says_so(
+    plants: Plants, tmp_path: Path, seconds: float
+) -> None:
+    shutil.copytree(plants.site_file("north").parent, tmp_path / "kit", ignore=shutil.ignore_patterns("state"))
+    path = tmp_path / "kit" / "site.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["connection"]["runtime_port"] = free_ports(1)[0]
+    path.write_text(yaml.safe_dump(raw))
+    output = tmp_path / "kit.out"
+    process = program(
+        "socket-site", "serve", str(path), output=output, environment=wrong_clock(tmp_path / "clock", seconds)
+    )
+    try:
+        wait_for(output, "Set this machine's clock", process)
+    finally:
+        end(process, signal.SIGTERM)
+    assert "connected to" not in output.read_text()
+    assert gone_from(tmp_path)

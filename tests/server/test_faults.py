@@ -84,11 +84,14 @@ def _with_a_tensor(update: Update, _arrays: dict[str, Any]) -> None:
     update.tensors.add(key="classifier.bias", dtype="float32", shape=[8])
 
 
-def _next_schema(update: Update, arrays: dict[str, Any]) -> RecordDict:
-    records = encode(update, arrays)
-    update.schema_version = SCHEMA_VERSION + 1
-    records["wire"] = ConfigRecord({"kind": "Update", "payload": update.SerializeToString()})
-    return records
+def _schema(version: int) -> Edit:
+    def edit(update: Update, arrays: dict[str, Any]) -> RecordDict:
+        records = encode(update, arrays)
+        update.schema_version = version
+        records["wire"] = ConfigRecord({"kind": "Update", "payload": update.SerializeToString()})
+        return records
+
+    return edit
 
 
 LIES: list[tuple[str, Change]] = [
@@ -101,7 +104,8 @@ LIES: list[tuple[str, Change]] = [
     ("extra_key", edited(_with_a_tensor)),
     ("malformed", edited(_lying)),
     ("malformed", edited(_archive)),
-    ("schema", edited(_next_schema)),
+    ("schema", edited(_schema(SCHEMA_VERSION + 1))),
+    ("schema", edited(_schema(SCHEMA_VERSION - 1))),
     ("unknown_site", edited(field("site", "site-00"))),
     ("other_experiment", edited(field("experiment", "another-job"))),
     ("stale_round", edited(field("round", 7))),
