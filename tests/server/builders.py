@@ -94,7 +94,7 @@ class World:
 
 
 @cache
-def _make_world(root: Path) -> World:
+def make_world(root: Path) -> World:
     torch.set_num_threads(1)
     made = World(root / "cache", root / "home")
     ensure_release(experiment_with(), made.home, made.cache, confirm_batchnorm=True, say=quiet)
@@ -104,7 +104,7 @@ def _make_world(root: Path) -> World:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Shared by all tests of server and client; nobody writes into it."""
-    return _make_world(tmp_path_factory.getbasetemp() / "world")
+    return make_world(tmp_path_factory.getbasetemp() / "world")
 
 
 class Bench:
