@@ -14,7 +14,7 @@ export OMP_NUM_THREADS := 1
 # Bytecode is kept: without it every process compiles PyTorch's Python again, several seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo measurements test fuzz lint types protos protos-check check nyuv2 clean
+.PHONY: help demo measurements test fuzz soak lint types protos protos-check check nyuv2 clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ test: .venv/installed ## Set up, then run all tests (ARGS="-m 'not flwr'" leaves
 
 fuzz: .venv/installed ## Damaged input for every decoder of network and disk, 100,000 in all (ARGS="--seed 1")
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+soak: .venv/installed ## A deployed federation with a fault in each round (hours; ARGS="--sites 3 --rounds 5")
+	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: .venv/installed ## Lint and check the format
 	$(BIN)/ruff check .
