@@ -25,11 +25,12 @@ SCHEMES = ("light", "dark")
 NO_BROWSER = 3
 OVERFLOWING = """
 [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, .pictures, pre, [role=img]')
-  && e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map(e => e.tagName + '.' + e.className + '#' + e.id)
+  && e.getBoundingClientRect().right > WIDTH + 1).slice(0, 5).map(e => e.tagName + '.' + e.className + '#' + e.id)
 """
 AXE = """
 axe.run(document, {resultTypes: ['violations', 'incomplete']}).then(r => ({passes: r.passes.length,
-  violations: r.violations.map(v => v.id + ' (' + v.impact + '): ' + v.nodes.length + ' x ' + v.nodes[0].html.slice(0, 120)),
+  violations: r.violations.map(v => v.id + ' (' + v.impact + '): '
+    + v.nodes.length + ' x ' + v.nodes[0].html.slice(0, 120)),
   incomplete: r.incomplete.map(v => v.id + ': ' + v.nodes.length + ' x ' + v.nodes[0].html.slice(0, 120))}))
 """
 
@@ -72,8 +73,11 @@ def _look(browser: chromium.Browser, file: Path, size: str, scheme: str, out: Pa
     browser.call("Page.navigate", url=file.as_uri())
     browser.wait("Page.loadEventFired")
     browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    wide = browser.evaluate("[document.documentElement.scrollWidth, innerWidth, document.documentElement.scrollHeight]")
-    wrong = [f"wider than the screen: {wide[0]} > {wide[1]}, {browser.evaluate(OVERFLOWING)}"] * (wide[0] > wide[1])
+    # Not innerWidth, which on a phone grows with what is too wide.
+    wide = browser.evaluate("document.documentElement.scrollWidth")
+    wrong = [
+        f"wider than the screen: {wide} > {width}, {browser.evaluate(OVERFLOWING.replace('WIDTH', str(width)))}"
+    ] * (wide > width)
     browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = false)")
     wrong += [line for event in browser.events if (line := _complaint(*event))]
     if axe:

@@ -48,17 +48,17 @@ def costs(rows: Sequence[Row], facts: Mapping[str, Any]) -> list[Cost]:
     for key, of in by.items():
         if not (spent := epsilons_of(of)):
             continue
-        own = settings(*key[:1], of[0].method, facts)
+        own, method = settings(key[0], of[0].method, facts), of[0].method
         candidates = []
         for other, without in plain.items():
-            if other[1] != key[1] or without[0].method != of[0].method:
+            if other[1] != key[1] or without[0].method != method:
                 continue
-            also = _differing(own, settings(other[0], without[0].method, facts))
+            also = _differing(own, settings(other[0], method, facts))
             if all(name.startswith("method.") for name in also):
-                candidates.append((len(also), other, tuple(also)))
-        for _, other, also in sorted(candidates, key=lambda c: c[0])[:1]:
+                candidates.append((other, tuple(also)))
+        for other, also_in in sorted(candidates, key=lambda c: len(c[1]))[:1]:
             if (found := between(rows, key, other)) is not None:
-                out.append(Cost(Compared(key, other, found), spent, also))
+                out.append(Cost(Compared(key, other, found), spent, also_in))
     return out
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from server.html.curves import LEGEND, MODE_NAMES, groups, kind, of
+from server.html.curves import MODE_NAMES, groups, kind, kinds, of
 from server.html.markup import Markup, element, figure, table
 from server.html.palette import HEAT
 from server.html.svg import WIDTH, Frame, across, legend, line, mark, picture, shortened, text
 from server.results import MODES, Mode, Row
 
+APART: dict[Mode, float] = {"local": -4.5, "centralised": 4.5}
+"""By how much marks of modes are set off, so that equal values can be told apart."""
 Counts = list[list[int]]
 NUMBERED = 12
 """Up to so many classes the cells of a confusion have figures in them, and columns have names."""
@@ -46,15 +48,13 @@ def by_class(rows: Sequence[Row], classes: Sequence[str]) -> Markup:
             for label, mode, own in groups(rows)
         ],
     )
-    bounds = [("oracle", "oracle: uses target labels")] * any(r.oracle for r in rows)
-    bounds += [("unadapted", "unadapted")] * any(r.mode == "unadapted" for r in rows)
     return figure(
         "class",
         "Accuracy by true class: share of its held-out images that are predicted right, counts of all sites and "
         "seeds added.",
         pictures,
         data,
-        legend([*LEGEND, *bounds]),
+        legend(kinds(rows)),
     )
 
 
@@ -75,8 +75,8 @@ def confusions(rows: Sequence[Row], classes: Sequence[str]) -> Markup | None:
     ]
     return figure(
         "confusion",
-        "Confusion: share of each true class (lines, add up to 100 %) by predicted class (columns), counts of all sites "
-        "and seeds added.",
+        "Confusion: share of each true class (lines, add up to 100 %) by predicted class (columns), counts of all "
+        "sites and seeds added.",
         pictures,
         data,
     )
@@ -96,7 +96,7 @@ def _class_panel(rows: Sequence[Row], label: str, id_: str, classes: Sequence[st
             low, high = min(v for _, v in values), max(v for _, v in values)
             marks.append(line(frame.x(low), y, frame.x(high), y, "leader"))
         shape = "oracle" if own[0].oracle else None
-        marks += [mark(shape or mode, frame.x(value), y, 4) for mode, value in values]
+        marks += [mark(shape or mode, frame.x(value), y + APART.get(mode, 0.0), 3.6) for mode, value in values]
     axis = across(frame, [(frame.x(v), str(v)) for v in (0, 50, 100)], "right, % of the class", grid=True)
     words = "; ".join(
         f"{MODE_NAMES[mode]}: " + ", ".join(f"{n} {_percent(v)}" for n, v in zip(classes, values, strict=True))
@@ -128,14 +128,15 @@ def _heat(label: str, mode: Mode, own: list[Row], id_: str, classes: Sequence[st
         x = left + side * (j + 0.5) + 4
         word = shortened(classes[j], 11) if numbered else str(j + 1)
         marks.append(text(x, below, word, anchor="end", turn=-45 if numbered else 0))
-    words = f"right, by true class, %: {', '.join(f'{n} {_percent(v)}' for n, v in zip(classes, recall(counts), strict=True))}"
+    right = ", ".join(f"{name} {_percent(v)}" for name, v in zip(classes, recall(counts), strict=True))
     title = text(8, 14, f"{shortened(label, 30)}, {MODE_NAMES[mode]}", class_="name")
-    height = below + (52 if numbered else 8)
+    longest = max(len(shortened(name, 11)) for name in classes)
+    height = below + (4 + 4.6 * longest if numbered else 8)  # 45 degrees
     width = max(WIDTH, left + side * size + 8)
     what = f"Confusion of {label}, {MODE_NAMES[mode]}" + (
         ", a bound: uses target labels" if kind(own[0]) == "oracle" else ""
     )
-    return picture(id_, what, words, height, title, marks, width=width)
+    return picture(id_, what, f"right, by true class, %: {right}", height, title, marks, width=width)
 
 
 def _step(share: float) -> int:

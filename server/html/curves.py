@@ -15,7 +15,7 @@ MODE_NAMES: dict[Mode, str] = {
     "centralised": "centralised",
     "unadapted": "unadapted",
 }
-LEGEND = tuple((mode, MODE_NAMES[mode]) for mode in MODES)
+MEANINGS = {**dict[str, str](MODE_NAMES), "oracle": "oracle: uses target labels"}
 
 
 def of(rows: Sequence[Row], label: str, mode: Mode) -> list[Row]:
@@ -31,6 +31,12 @@ def groups(rows: Sequence[Row]) -> list[tuple[str, Mode, list[Row]]]:
 def kind(row: Row) -> str:
     """Of its mark: that of its mode, or the bound's own."""
     return "oracle" if row.oracle else row.mode
+
+
+def kinds(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The kinds of marks that rows need, and what they mean."""
+    there = {kind(r) for r in rows}
+    return [(name, words) for name, words in MEANINGS.items() if name in there]
 
 
 def ends(rows: Sequence[Row]) -> Markup:
@@ -76,17 +82,14 @@ def ends(rows: Sequence[Row]) -> Markup:
         ("row", "mean", "worst site", *(f"seed {s}" for s in sorted({r.seed for r in rows}))),
         [_end_line(label, mode, own, sorted({r.seed for r in rows})) for label, mode, own in found],
     )
-    extra = [("worst", "worst site"), *([("seed", "one seed")] if seeds > 1 else [])]
-    bounds = [
-        ("unadapted", "unadapted"),
-        *([("oracle", "oracle: uses target labels")] if any(r.oracle for r in rows) else []),
-    ]
+    extra = [("worst", "worst site")] * any(r.mode in ("local", "federated") for r in rows)
+    extra += [("seed", "one seed")] * (seeds > 1)
     return figure(
         "ends",
         f"Accuracy at the end, on the common held-out target set. {words}",
         shown,
         data,
-        legend([*LEGEND, *bounds, *extra]),
+        legend([*kinds(rows), *extra]),
     )
 
 
@@ -105,15 +108,13 @@ def rounds(rows: Sequence[Row]) -> Markup | None:
         [_round_line(label, mode, own, end) for label, mode, own in shown],
     )
     several = len({r.seed for r in rows}) > 1
-    bounds = [("unadapted", "unadapted")] * any(r.mode == "unadapted" for r in rows)
-    bounds += [("oracle", "oracle: uses target labels")] * any(r.oracle for r in rows)
     return figure(
         "rounds",
         "Accuracy against rounds. Centralised runs as many steps a round as all sites together."
         + (" Lines: mean over the seeds; bands: from the lowest to the highest." if several else " One seed."),
         pictures,
         data,
-        legend([*LEGEND, *bounds]),
+        legend(kinds(rows)),
     )
 
 

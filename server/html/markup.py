@@ -8,8 +8,9 @@ from html import escape
 
 VOID = frozenset({"meta", "img"})
 LINES = frozenset(
-    "html head body meta title style header nav main section footer h1 h2 p ul li table caption thead tbody tr "
-    "figure figcaption details summary div svg pre dl dt dd".split()
+    {"html", "head", "body", "meta", "title", "style", "header", "nav", "main", "section", "footer", "h1", "h2", "p"}
+    | {"ul", "li", "table", "caption", "thead", "tbody", "tr", "figure", "figcaption", "details", "summary", "div"}
+    | {"svg", "pre", "dl", "dt", "dd"}
 )
 """Ended by a line break, so that the source can be read too."""
 

@@ -27,7 +27,7 @@ def page(rows: Sequence[Row], facts: Mapping[str, Any], *, title: str, image: by
     known = classes.names(rows, facts.get("classes", []))
     sections: list[tuple[str, str, Content]] = [
         ("answer", "The answer", words.answer(rows, facts)),
-        ("accuracy", "Accuracy", [tables.accuracy(rows), curves.ends(rows)]),
+        ("accuracy", "Accuracy", element("div", tables.accuracy(rows), curves.ends(rows), class_="beside")),
         ("differences", "Differences, paired by seed", tables.differences(rows, facts)),
         ("by-round", "Accuracy against rounds", curves.rounds(rows)),
         ("by-bytes", "Accuracy against bytes", scatter.sent_up(rows)),
@@ -70,22 +70,17 @@ def _subtitle(rows: Sequence[Row]) -> str:
 
 def _origin(facts: Mapping[str, Any]) -> str:
     version = facts.get("packages", {}).get("socket-fl", "")
-    return f"Worked out from results.json alone, which socket-fl {version} wrote; socket-owner report makes this page again."
+    return f"Worked out from a results file of socket-fl {version} alone; socket-owner report makes this page again."
 
 
 def _examples(image: bytes | None, facts: Mapping[str, Any]) -> Markup | None:
     if image is None:
         return None
     modality = facts.get("modality", "target")
-    return element(
-        "figure",
-        element(
-            "figcaption",
-            f"Accuracy against rounds in one picture, and below it example images: the owner's RGB, then {modality} of the same classes at the sites.",
-        ),
-        element(
-            "img",
-            src="data:image/png;base64," + base64.b64encode(image).decode(),
-            alt=f"Accuracy against rounds of all rows; below, one RGB and one {modality} example of each class, side by side.",
-        ),
+    caption = (
+        "Accuracy against rounds in one picture, and below it example images: the owner's RGB, then "
+        f"{modality} of the same classes at the sites."
     )
+    alt = f"Accuracy against rounds of all rows; below, one RGB and one {modality} example of each class."
+    source = "data:image/png;base64," + base64.b64encode(image).decode()
+    return element("figure", element("figcaption", caption), element("img", src=source, alt=alt), id="example-images")

@@ -55,10 +55,12 @@ DARK = {
 HEAT = 5
 """Steps of the confusion's colours."""
 
+MARKS = ("local", "federated", "centralised", "unadapted", "oracle")
+
 READ = (
     *((ink, ground) for ink in ("ink", "quiet", "link") for ground in ("page", "panel")),
     ("warn-ink", "warn"),
-    *((mark, "page") for mark in ("local", "federated", "centralised", "unadapted", "oracle")),
+    *((mark, "page") for mark in MARKS),
     *((f"heat-ink-{i}", f"heat-{i}") for i in range(HEAT)),
 )
 """Which colour is read on which."""

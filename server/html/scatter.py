@@ -118,7 +118,7 @@ def _of_unit(rows: Sequence[Row], mode: Mode, unit: str, id_: str) -> tuple[Mark
     short = unit.split(":")[0]
     drawn = _picture(
         f"{id_}-picture",
-        f"{MODE_NAMES[mode]}: accuracy against {short} epsilon",
+        f"{MODE_NAMES[mode]}, {short} epsilon",
         frame,
         [*across(frame, ticks, f"epsilon, {short}"), between, joined],
         points,
@@ -154,7 +154,7 @@ def _picture(
         marks.append(text(FIELD_RIGHT + 15, label_y + 4, shortened(point.label, 19)))
     marks += [mark(kind(p.rows[0]), x, y) for p, x, y in zip(points, across_at, at, strict=True)]
     words = "; ".join(f"{p.label}: {'none' if p.cost is None else f'{p.cost:.2f}'}, {_accuracy(p)} %" for p in points)
-    name = text(frame.left, 16, shortened(title, 46), class_="name")
+    name = text(frame.left, 16, shortened(title, 44), class_="name")
     return picture(id_, title, words, frame.bottom + 38, name, upwards(frame), axis, marks, width=WIDTH)
 
 

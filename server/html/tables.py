@@ -20,7 +20,9 @@ def accuracy(rows: Sequence[Row]) -> Markup:
         label, stamped, _ = name.partition(" (uses target labels)")
         heading: Content = [label, " ", element("span", "uses target labels", class_="stamp")] if stamped else label
         lines.append((heading, *map(_cell, found)))
-    return table("accuracy-table", TESTED_ON.replace(" (worst site in brackets)", ""), HEADINGS, lines)
+    return table(
+        "accuracy-table", TESTED_ON.replace("(worst site in brackets)", "(below it the worst site)"), HEADINGS, lines
+    )
 
 
 def _cell(found: Cell | None) -> Content:
@@ -28,7 +30,7 @@ def _cell(found: Cell | None) -> Content:
         return "-"
     return [
         found.figures(),
-        element("small", f"worst site {found.worst:.1f}") if found.worst is not None else None,
+        element("small", f"worst {found.worst:.1f}") if found.worst is not None else None,
         element("small", element("span", "collapsed", class_="stamp")) if found.collapsed else None,
     ]
 
@@ -45,19 +47,22 @@ def differences(rows: Sequence[Row], facts: Mapping[str, Any]) -> Markup | None:
         return None
     return table(
         "differences-table",
-        f"Accuracy of one row minus that of another with the same seed, in percentage points. {NOISE}",
-        ("difference", "mean ± sd", "95 % interval", "seeds", "verdict"),
+        f"Accuracy of one row minus that of another with the same seed, in percentage points: mean ± standard "
+        f"deviation over the seeds, and the 95 % interval of the mean. {NOISE}",
+        ("difference", "points", "verdict", "seeds"),
         [_difference(line) for line in lines],
     )
 
 
-def _difference(line: Compared) -> tuple[str, ...]:
+def _difference(line: Compared) -> tuple[Content, ...]:
     (label, mode), (other, its_mode), found = line
     name = f"{label}: {mode} - {MODE_NAMES[its_mode]}" if label == other else f"{label} - {other}, {mode}"
     spread = f" ± {found.spread:.1f}" if found.spread is not None else ""
-    interval = f"{signed(found.interval[0])} to {signed(found.interval[1])}" if found.interval else "-"
+    interval = (
+        element("small", f"{signed(found.interval[0])} to {signed(found.interval[1])}") if found.interval else None
+    )
     verdict = "within noise" if found.within_noise else "higher" if found.mean > 0 else "lower"
-    return name, signed(found.mean) + spread, interval, str(found.seeds), verdict
+    return name, [signed(found.mean) + spread, " ", interval], verdict, str(found.seeds)
 
 
 def work(rows: Sequence[Row]) -> Markup:
@@ -75,14 +80,14 @@ def work(rows: Sequence[Row]) -> Markup:
                 f"{_mean([r.visits for r in own]):.0f}",
                 *travelled,
                 f"{_mean([r.seconds for r in own]):.0f}",
-                own[0].validator,
+                own[0].validator if own[0].validator != "none" else "last",
             )
         )
     return table(
         "work-table",
         "Steps, images that steps saw, payloads of training, and time of each row, all sites together, mean over the "
         "seeds. Rows ran side by side: seconds are no benchmark.",
-        ("row", "steps", "images", "MB up", "MB down", "seconds", "round chosen by"),
+        ("row", "steps", "images", "MB up", "MB down", "seconds", "round kept"),
         lines,
     )
 

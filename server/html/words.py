@@ -8,6 +8,7 @@ from typing import Any
 
 from server import report
 from server.answers import answers
+from server.html.curves import MODE_NAMES, groups
 from server.html.markup import Content, Markup, element
 from server.privacy_cost import epsilons_of
 from server.results import Row
@@ -17,7 +18,7 @@ from socket_core.privacy.accounting import NOT_COVERED, RECORD, SITE, SITE_NOT_C
 def answer(rows: Sequence[Row], facts: Mapping[str, Any]) -> Markup:
     """Three sentences, and below them what a reader has to know of collapsed rows and bounds."""
     said = element("div", [element("p", sentence) for sentence in answers(rows, facts)], class_="answer")
-    warnings = report.collapses(rows)
+    warnings = _collapsed(rows)
     bounds = list(dict.fromkeys(r.label for r in rows if r.oracle))
     if bounds:
         verb = (
@@ -28,9 +29,19 @@ def answer(rows: Sequence[Row], facts: Mapping[str, Any]) -> Markup:
         warnings.append(f"{', '.join(bounds)} {verb}")
     if not warnings:
         return said
-    return Markup(
-        said + element("ul", [element("li", w.removeprefix("warning: ")) for w in warnings], class_="warnings")
-    )
+    return Markup(said + element("ul", [element("li", w) for w in warnings], class_="warnings"))
+
+
+def _collapsed(rows: Sequence[Row]) -> list[str]:
+    out = []
+    for label, mode, own in groups(rows):
+        if fallen := [r for r in own if r.collapsed]:
+            seeds = f"seed{'s' * (len(fallen) > 1)} {', '.join(str(r.seed) for r in fallen)}"
+            fewest = min(r.classes_predicted for r in fallen)
+            name = label if mode == "unadapted" else f"{label}, {MODE_NAMES[mode]}"
+            of = len(fallen[0].confusion)
+            out.append(f"{name}, collapsed in {seeds}: as few as {fewest} of {of} classes predicted")
+    return out
 
 
 def privacy(rows: Sequence[Row]) -> list[Markup]:
@@ -55,7 +66,7 @@ def privacy(rows: Sequence[Row]) -> list[Markup]:
     out.append(
         element(
             "p",
-            "In every federated row weight changes left each simulated site; without differential privacy and secure "
+            "In every federated row weight changes left each simulated site; without noise at the sites or secure "
             "aggregation the owner sees those of each single site.",
         )
     )
@@ -84,23 +95,11 @@ def measured(rows: Sequence[Row], facts: Mapping[str, Any]) -> list[Markup]:
     ]
     settings = {key: facts[key] for key in ("experiment", "variants") if facts.get(key)}
     return [
-        element(
-            "pre",
-            element("code", str(facts.get("command", "not recorded"))),
-            tabindex="0",
-            aria_label="Command",
-            role="region",
-        ),
+        element("pre", element("code", str(facts.get("command", "not recorded")))),
         element("dl", [(element("dt", name), element("dd", value)) for name, value in lines]),
         element(
             "details",
             element("summary", "All settings"),
-            element(
-                "pre",
-                element("code", json.dumps(settings, indent=1, ensure_ascii=False)),
-                tabindex="0",
-                aria_label="All settings",
-                role="region",
-            ),
+            element("pre", element("code", json.dumps(settings, indent=1, ensure_ascii=False))),
         ),
     ]
