@@ -78,13 +78,13 @@ def _look(browser: chromium.Browser, file: Path, size: str, scheme: str, out: Pa
     wrong = [
         f"wider than the screen: {wide} > {width}, {browser.evaluate(OVERFLOWING.replace('WIDTH', str(width)))}"
     ] * (wide > width)
-    browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = false)")
     wrong += [line for event in browser.events if (line := _complaint(*event))]
     if axe:
         browser.evaluate(axe + "\n;0")
         checked = browser.evaluate(AXE)
         wrong += [f"axe: {line}" for line in checked["violations"]]
         print(f"  axe, {size}, {scheme}: {checked['passes']} rules passed; undecided: {checked['incomplete']}")
+    browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = false)")
     shot = browser.call("Page.captureScreenshot", captureBeyondViewport=True)
     (out / f"{file.stem}-{size}-{scheme}.png").write_bytes(_decoded(shot))
     print(f"{file.name}, {size} ({width} x {height}), {scheme}: {'; '.join(wrong) or 'nothing wrong'}")

@@ -15,7 +15,7 @@ MODE_NAMES: dict[Mode, str] = {
     "centralised": "centralised",
     "unadapted": "unadapted",
 }
-MEANINGS = {**dict[str, str](MODE_NAMES), "oracle": "oracle: uses target labels"}
+MEANINGS = {str(mode): words for mode, words in MODE_NAMES.items()} | {"oracle": "oracle: uses target labels"}
 
 
 def of(rows: Sequence[Row], label: str, mode: Mode) -> list[Row]:

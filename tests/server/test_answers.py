@@ -78,7 +78,7 @@ def test_of_many_rows_the_first_are_named_and_the_others_counted() -> None:
         r
         for i in range(9)
         for mode in ("federated", "centralised")
-        for r in by_seed("socket", mode, 0.5, label=f"v{i}")  # type: ignore[arg-type]
+        for r in by_seed("socket", mode, 0.5, label=f"v{i}")
     ]
     assert answers(rows, {})[0].endswith("v5 (+0.0 points) and 3 more.")
 
