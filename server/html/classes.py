@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from server.html.curves import MODE_NAMES, groups, kind, kinds, of
+from server.html.curves import MODE_NAMES, groups, kind, kinds, of, row_name
 from server.html.markup import Markup, element, figure, table
 from server.html.palette import HEAT
 from server.html.svg import WIDTH, Frame, across, legend, line, mark, picture, shortened, text
@@ -43,10 +43,7 @@ def by_class(rows: Sequence[Row], classes: Sequence[str]) -> Markup:
         "class-data",
         "Accuracy by true class, all sites and seeds together, %",
         ("row", *classes),
-        [
-            (f"{label}, {MODE_NAMES[mode]}", *(_percent(v) for v in recall(summed(own))))
-            for label, mode, own in groups(rows)
-        ],
+        [(row_name(label, mode), *(_percent(v) for v in recall(summed(own)))) for label, mode, own in groups(rows)],
     )
     return figure(
         "class",
@@ -96,7 +93,10 @@ def _class_panel(rows: Sequence[Row], label: str, id_: str, classes: Sequence[st
             low, high = min(v for _, v in values), max(v for _, v in values)
             marks.append(line(frame.x(low), y, frame.x(high), y, "leader"))
         shape = "oracle" if own[0].oracle else None
-        marks += [mark(shape or mode, frame.x(value), y + APART.get(mode, 0.0), 3.6) for mode, value in values]
+        marks += [
+            mark(shape or mode, frame.x(value), y + (APART.get(mode, 0.0) if len(shares) > 1 else 0.0), 3.6)
+            for mode, value in values
+        ]
     axis = across(frame, [(frame.x(v), str(v)) for v in (0, 50, 100)], "right, % of the class", grid=True)
     words = "; ".join(
         f"{MODE_NAMES[mode]}: " + ", ".join(f"{n} {_percent(v)}" for n, v in zip(classes, values, strict=True))

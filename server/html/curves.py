@@ -33,6 +33,11 @@ def kind(row: Row) -> str:
     return "oracle" if row.oracle else row.mode
 
 
+def row_name(label: str, mode: Mode) -> str:
+    """What tables call a row."""
+    return label if mode == "unadapted" else f"{label}, {MODE_NAMES[mode]}"
+
+
 def kinds(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """The kinds of marks that rows need, and what they mean."""
     there = {kind(r) for r in rows}
@@ -69,7 +74,7 @@ def ends(rows: Sequence[Row]) -> Markup:
     shown = picture(
         "ends-picture",
         "Held-out accuracy of each method and mode",
-        "; ".join(f"{label}, {MODE_NAMES[mode]}: {_figures(own)} %" for label, mode, own in found),
+        "; ".join(f"{row_name(label, mode)}: {_figures(own)} %" for label, mode, own in found),
         frame.bottom + 38,
         axis,
         marks,
@@ -161,10 +166,10 @@ def _figures(own: Sequence[Row]) -> str:
 def _end_line(label: str, mode: Mode, own: Sequence[Row], seeds: Sequence[int]) -> tuple[str, ...]:
     got, by_seed = cell(own), {r.seed: f"{100 * r.accuracy:.1f}" for r in own}
     worst = f"{got.worst:.1f}" if got is not None and got.worst is not None else "-"
-    return f"{label}, {MODE_NAMES[mode]}", _figures(own), worst, *(by_seed.get(seed, "-") for seed in seeds)
+    return row_name(label, mode), _figures(own), worst, *(by_seed.get(seed, "-") for seed in seeds)
 
 
 def _round_line(label: str, mode: Mode, own: Sequence[Row], end: int) -> list[str]:
     columns = zip(*padded_curves(own), strict=True)
     means = [f"{100 * sum(column) / len(own):.1f}" for column in columns]
-    return [f"{label}, {MODE_NAMES[mode]}", *means, *["-"] * (end + 1 - len(means))]
+    return [row_name(label, mode), *means, *["-"] * (end + 1 - len(means))]

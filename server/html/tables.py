@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.differences import NOISE, Compared, of_modes, of_steps, signed
-from server.html.curves import MODE_NAMES, groups
+from server.html.curves import MODE_NAMES, groups, row_name
 from server.html.markup import Content, Markup, element, table
 from server.privacy_cost import costs
 from server.report import HEADINGS, TESTED_ON, Cell, cells
@@ -75,7 +75,7 @@ def work(rows: Sequence[Row]) -> Markup:
         travelled = (f"{up:.2f}", f"{down:.2f}") if mode == "federated" else ("-", "-")
         lines.append(
             (
-                f"{label}, {MODE_NAMES[mode]}",
+                row_name(label, mode),
                 f"{_mean([r.steps for r in own]):.0f}",
                 f"{_mean([r.visits for r in own]):.0f}",
                 *travelled,

@@ -8,7 +8,7 @@ from typing import Any
 
 from server import report
 from server.answers import answers
-from server.html.curves import MODE_NAMES, groups
+from server.html.curves import groups, row_name
 from server.html.markup import Content, Markup, element
 from server.privacy_cost import epsilons_of
 from server.results import Row
@@ -37,10 +37,10 @@ def _collapsed(rows: Sequence[Row]) -> list[str]:
     for label, mode, own in groups(rows):
         if fallen := [r for r in own if r.collapsed]:
             seeds = f"seed{'s' * (len(fallen) > 1)} {', '.join(str(r.seed) for r in fallen)}"
-            fewest = min(r.classes_predicted for r in fallen)
-            name = label if mode == "unadapted" else f"{label}, {MODE_NAMES[mode]}"
-            of = len(fallen[0].confusion)
-            out.append(f"{name}, collapsed in {seeds}: as few as {fewest} of {of} classes predicted")
+            known = [r.prediction_entropy for r in fallen if r.prediction_entropy is not None]
+            entropy = f", entropy {min(known):.2f} of 1" if known else ""
+            fewest = f"{min(r.classes_predicted for r in fallen)} of {len(fallen[0].confusion)}"
+            out.append(f"{row_name(label, mode)} collapsed in {seeds}: {fewest} classes predicted{entropy}")
     return out
 
 

@@ -102,9 +102,9 @@ def test_the_tables_hold_the_figures_of_the_report(made: tuple[str, list[Any], d
     ends = {line[0]: line[1] for line in tree.by_id("ends-data").cells()}
     for r in rows:
         own = report.cell([x for x in rows if (x.label, x.mode) == (r.label, r.mode)])
-        mode = "each site alone" if r.mode == "local" else r.mode
+        mode = {"local": ", each site alone", "unadapted": ""}.get(r.mode, f", {r.mode}")
         assert own is not None
-        assert ends[f"{r.label}, {mode}"] == own.figures()
+        assert ends[r.label + mode] == own.figures()
 
 
 def _as_in_report(cell: str) -> str:
@@ -144,12 +144,12 @@ def test_one_row_with_nothing_else_known_makes_a_page() -> None:
 def test_collapsed_rows_and_bounds_are_named_beside_the_answer() -> None:
     rows = [
         row("shot", seed=0),
-        row("shot", seed=1, collapsed=True, classes_predicted=1),
+        row("shot", seed=1, collapsed=True, classes_predicted=1, prediction_entropy=0.1),
         row("oracle", "centralised", oracle=True),
     ]
     (warnings,) = (n for n in read(page(rows, {}, title="t")).all("ul") if n.attributes.get("class") == "warnings")
     assert [item.text() for item in warnings.all("li")] == [
-        "shot, federated, collapsed in seed 1: as few as 1 of 2 classes predicted",
+        "shot, federated collapsed in seed 1: 1 of 2 classes predicted, entropy 0.10 of 1",
         "oracle uses labels of target images: a bound, no result",
     ]
 
