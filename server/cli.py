@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server import cli_deploy, cli_doctor, cli_watch
+from server import cli_deploy, cli_doctor, cli_report, cli_watch
 from server.progress import Display
 from socket_core.command_line import run
 from socket_core.config import Experiment, MethodName, load_experiment
@@ -222,6 +222,7 @@ def _seeds(text: str, experiment: Experiment) -> tuple[int, ...]:
 
 cli_deploy.register(app)
 cli_doctor.register(app)
+cli_report.register(app)
 cli_watch.register(app)
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from server import report
+from server.answers import answers
 from server.compare import Plan, elapsed
 from server.figures import draw
+from server.html.page import page
 from server.progress import Display
-from server.results import Row, environment, write_results
+from server.results import Row, environment, read_results, write_results
+from server.results_csv import csv_text
 from socket_core.config import Experiment
 from socket_core.data.catalogue import load_task
+from socket_core.errors import ConfigError, FederationError
 from socket_core.files import write_atomically
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 def publish(
     plan: Plan, rows: Sequence[Row], display: Display, *, command: str, started: float, show: bool = True
 ) -> None:
-    """``results.json``, ``report.md`` and ``curves.png`` in the plan's folder, and the table on the terminal."""
+    """``results.json``, ``curves.png`` and the reports in the plan's folder, and the table on the terminal."""
     task = load_task(plan.experiment.data, cache=plan.cache)
     facts = environment(command) | {
         "seconds": round(time.monotonic() - started, 1),
@@ -35,23 +40,66 @@ def publish(
         facts["variants"] = {v.name: settings_of(v) for v in plan.variants}
     experiment = settings_of(plan.experiment)
     del experiment["method"]["name"]
-    write_results(plan.home / "results.json", rows, experiment=experiment, facts=facts)
-    title = f"RGB to {plan.experiment.data.modality}: {plan.experiment.name}"
-    notes = [*report.gap_closed(rows), *report.steps_up(rows), *_bytes(rows), *report.collapses(rows)]
-    notes += report.privacy(rows)
-    text = f"# {title}\n\n`{command}`\n\n{report.markdown(rows)}\n" + "".join(f"- {note}\n" for note in notes)
-    write_atomically(plan.home / "report.md", text.encode())
+    results = plan.home / "results.json"
+    write_results(results, rows, experiment=experiment, facts=facts)
     draw(plan.home / "curves.png", rows, task, plan.experiment.data.modality)
+    written = write_reports(results)
     if not show or display.console.quiet:
         return
     console = Console()
-    table: Table = report.table(rows, title)
+    table: Table = report.table(rows, _title(facts | {"experiment": experiment}))
     console.print(table)
-    for note in notes:
+    for note in _notes(rows, facts | {"experiment": experiment}):
         console.print(f"  {note}", markup=False, highlight=False)
-    for name in ("results.json", "report.md", "curves.png"):
-        console.print(f"  {plan.home / name}", markup=False, highlight=False, soft_wrap=True)
+    for path in (results, *written, plan.home / "curves.png"):
+        console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
     display.say(f"took {elapsed(started)}")
+
+
+def write_reports(results: Path, out: Path | None = None) -> tuple[Path, Path, Path]:
+    """The page, its Markdown and the rows as CSV, made from a results file alone.
+
+    Args:
+        results: The file. ``curves.png`` beside it goes into the page.
+        out: The page; default ``report.html`` beside ``results``. Markdown has its name with another ending, and the
+            CSV that of ``results``, in the same folder.
+
+    Returns:
+        What was written.
+
+    Raises:
+        FederationError: If the results cannot be read, or hold no row.
+        ConfigError: If ``out`` does not end in ``.html``.
+    """
+    page_file = out if out is not None else results.with_name("report.html")
+    if page_file.suffix != ".html":
+        raise ConfigError(f"expected a name that ends in .html, found {page_file.name!r}", where="--out")
+    rows, facts = read_results(results)
+    if not rows:
+        raise FederationError("no rows to report on", where=str(results), remedy="run socket-owner compare again")
+    title, picture = _title(facts), results.with_name("curves.png")
+    image = picture.read_bytes() if picture.is_file() else None
+    notes = "".join(f"- {note}\n" for note in _notes(rows, facts))
+    text = f"# {title}\n\n`{facts.get('command', '')}`\n\n{report.markdown(rows)}\n{notes}"
+    contents = {
+        page_file: page(rows, facts, title=title, image=image),
+        page_file.with_suffix(".md"): text,
+        page_file.with_name(f"{results.stem}.csv"): csv_text(rows),
+    }
+    for path, content in contents.items():
+        write_atomically(path, content.encode())
+    first, second, third = contents
+    return first, second, third
+
+
+def _title(facts: Mapping[str, Any]) -> str:
+    return f"RGB to {facts.get('modality', 'target')}: {facts.get('experiment', {}).get('name', 'comparison')}"
+
+
+def _notes(rows: Sequence[Row], facts: Mapping[str, Any]) -> list[str]:
+    """The answer in three sentences, then what stands behind it."""
+    notes = [*answers(rows, facts), *report.gap_closed(rows), *report.steps_up(rows), *_bytes(rows)]
+    return [*notes, *report.collapses(rows), *report.privacy(rows)]
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:

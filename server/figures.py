@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
+from server.report import padded_curves
 from server.results import Row
 from socket_core.data.types import TransferTask
 
@@ -45,7 +46,7 @@ def draw(path: Path, rows: Sequence[Row], task: TransferTask, modality: str) -> 
 def _curves(axes: Axes, rows: Sequence[Row], modality: str) -> None:
     looks = _looks(dict.fromkeys(r.label for r in rows))
     for label, mode in dict.fromkeys((r.label, r.mode) for r in rows):
-        curves = np.array([r.curve for r in rows if (r.label, r.mode) == (label, mode)]) * 100
+        curves = np.array(padded_curves([r for r in rows if (r.label, r.mode) == (label, mode)])) * 100
         colour, marker = looks[label]
         if mode == "unadapted":
             axes.axhline(curves.mean(), color="#999999", label=label)

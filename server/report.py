@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from server.results import MODES, Mode, Row, mean_and_spread
+from server.differences import of_steps
+from server.results import MODES, Row, mean_and_spread
 
 HEADINGS = ("method", "each site alone", "federated", "centralised")
 TESTED_ON = (
@@ -17,30 +18,61 @@ TESTED_ON = (
 )
 
 
-def cell_text(rows: Sequence[Row]) -> str:
-    """Mean, spread over seeds and worst site of one label in one mode, in per cent."""
+class Cell(NamedTuple):
+    """What the table says of one label in one mode, in per cent.
+
+    Attributes:
+        mean: Over the seeds.
+        spread: Standard deviation over them; None for a single one.
+        worst: Of the worst site, mean over the seeds; None where there is one model.
+        collapsed: Whether a model of any seed predicts few classes.
+    """
+
+    mean: float
+    spread: float | None
+    worst: float | None
+    collapsed: bool
+
+    def figures(self) -> str:
+        """Mean and spread."""
+        return f"{self.mean:.1f}" + (f" ± {self.spread:.1f}" if self.spread is not None else "")
+
+
+def cell(rows: Sequence[Row]) -> Cell | None:
+    """The cell of the rows of one label in one mode; None without any."""
     if not rows:
-        return "-"
+        return None
     mean, spread = mean_and_spread([100 * r.accuracy for r in rows])
-    text = f"{mean:.1f}" + (f" ± {spread:.1f}" if spread is not None else "")
-    if rows[0].mode in ("local", "federated"):
-        worst, _ = mean_and_spread([100 * r.worst_site for r in rows])
-        text += f" ({worst:.1f})"
-    return text + (" collapsed" if any(r.collapsed for r in rows) else "")
+    several = rows[0].mode in ("local", "federated")
+    worst = mean_and_spread([100 * r.worst_site for r in rows])[0] if several else None
+    return Cell(mean, spread, worst, any(r.collapsed for r in rows))
 
 
-def table_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The table's lines as text, one for each method or variant in the order of the rows."""
-    lines = []
+def cell_text(found: Cell | None) -> str:
+    """Mean, spread over seeds and worst site as text."""
+    if found is None:
+        return "-"
+    worst = f" ({found.worst:.1f})" if found.worst is not None else ""
+    return found.figures() + worst + (" collapsed" if found.collapsed else "")
+
+
+def cells(rows: Sequence[Row]) -> list[tuple[str, tuple[Cell | None, ...]]]:
+    """The table: a name and the cells of the modes for each method or variant, in the order of the rows."""
+    lines: list[tuple[str, tuple[Cell | None, ...]]] = []
     for label in dict.fromkeys(row.label for row in rows):
         own = [r for r in rows if r.label == label]
         name = f"{label} (uses target labels)" if any(r.oracle for r in own) else label
         if unadapted := [r for r in own if r.mode == "unadapted"]:
             # One model, whoever holds it: the figure belongs to all three columns.
-            lines.append((name, *[cell_text(unadapted)] * 3))
+            lines.append((name, (cell(unadapted),) * 3))
         else:
-            lines.append((name, *(cell_text([r for r in own if r.mode == mode]) for mode in MODES)))
+            lines.append((name, tuple(cell([r for r in own if r.mode == mode]) for mode in MODES)))
     return lines
+
+
+def table_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The table's lines as text."""
+    return [(name, *map(cell_text, found)) for name, found in cells(rows)]
 
 
 def table(rows: Sequence[Row], title: str) -> Table:
@@ -77,45 +109,15 @@ def gap_closed(rows: Sequence[Row]) -> list[str]:
     return out
 
 
-class Difference(NamedTuple):
-    """Accuracy of one label minus that of another with the same seeds, in percentage points.
-
-    Attributes:
-        mean: Over the seeds that both have.
-        spread: Sample standard deviation over them; None for a single one.
-        seeds: How many.
-    """
-
-    mean: float
-    spread: float | None
-    seeds: int
-
-
-def paired_difference(rows: Sequence[Row], a: str, b: str, mode: Mode) -> Difference | None:
-    """By how much label ``a`` is above label ``b``, seed by seed; None if they share none in this mode.
-
-    Seeds differ in source model and shares, which both labels meet alike: differences vary less than accuracies.
-    The unadapted model is the same in every mode.
-    """
-    of_a, of_b = (
-        {r.seed: 100 * r.accuracy for r in rows if r.label == label and r.mode in (mode, "unadapted")}
-        for label in (a, b)
-    )
-    both = [of_a[seed] - of_b[seed] for seed in of_a if seed in of_b]
-    return Difference(*mean_and_spread(both), len(both)) if both else None
-
-
 def steps_up(rows: Sequence[Row]) -> list[str]:
     """Sentences on how far each plain method is above the one before it in the table, bounds left out."""
-    methods = list(dict.fromkeys(r.label for r in rows if r.label == r.method and not r.oracle))
-    out = []
-    for before, method in zip(methods, methods[1:], strict=False):
-        for mode in ("federated", "centralised"):
-            if (found := paired_difference(rows, method, before, mode)) is not None:
-                spread = f" ± {found.spread:.1f}" if found.spread is not None else ""
-                seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed"
-                out.append(f"{method} - {before}, {mode}: {found.mean:+.1f}{spread} points over {seeds}")
-    return out
+    return [f"{a} - {b}, {mode}: {found.text()}" for (a, mode), (b, _), found in of_steps(rows)]
+
+
+def padded_curves(rows: Sequence[Row]) -> list[list[float]]:
+    """Curves of several seeds, all as long as the longest: where patience ended a job, its last accuracy stays."""
+    longest = max(len(row.curve) for row in rows)
+    return [[*row.curve, *row.curve[-1:] * (longest - len(row.curve))] for row in rows]
 
 
 def collapses(rows: Sequence[Row]) -> list[str]:

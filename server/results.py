@@ -7,12 +7,13 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from socket_core.errors import FederationError
 from socket_core.files import write_atomically
@@ -133,7 +134,7 @@ def read_results(path: Path) -> tuple[list[Row], dict[str, Any]]:
     """Rows and the rest of a results file.
 
     Raises:
-        FederationError: If it is missing, not JSON, or of another schema version.
+        FederationError: If it is missing, not JSON, of another schema version, or not of a comparison.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -143,22 +144,48 @@ def read_results(path: Path) -> tuple[list[Row], dict[str, Any]]:
             where=str(path),
             remedy="run socket-owner compare to make them",
         ) from None
-    if content.get("schema_version") not in READABLE:
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version not in READABLE:
         raise FederationError(
-            f"results schema {content.get('schema_version')}, this build reads {READABLE[0]} to {READABLE[-1]}",
+            f"results schema {version}, this build reads {READABLE[0]} to {READABLE[-1]}",
             where=str(path),
             remedy="use the version that wrote them, or run the comparison again",
         )
-    return [row_from(values) for values in content.pop("rows")], content
+    try:
+        found = _Content.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise FederationError(
+            f"not the results of a comparison: {first['msg']}",
+            where=f"{path}, {'.'.join(map(str, first['loc']))}",
+            remedy="give a results.json that socket-owner compare wrote",
+        ) from None
+    del content["rows"]
+    return found.rows, content
+
+
+class _Content(BaseModel):
+    """What readers of a results file rely on."""
+
+    rows: list[Row]
+    command: str = ""
+    modality: str = ""
+    classes: list[str] = []
+    packages: dict[str, str] = {}
+    experiment: dict[str, Any] = {}
+    variants: dict[str, dict[str, Any]] = {}
 
 
 def row_from(values: dict[str, Any]) -> Row:
-    """A row from JSON values."""
-    known = {f.name: values[f.name] for f in fields(Row) if f.name in values}
-    known["curve"] = tuple(known["curve"])
-    known["kept_rounds"] = tuple(known.get("kept_rounds", ()))
-    known["confusion"] = tuple(tuple(line) for line in known["confusion"])
-    return Row(**known)
+    """A row from JSON values.
+
+    Raises:
+        ValidationError: If a value is missing or of another type.
+    """
+    return _ROW.validate_python(values)
+
+
+_ROW = TypeAdapter(Row)
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

@@ -180,6 +180,15 @@ def test_a_release_made_with_other_settings_is_refused(finished: Plan) -> None:
         compare(other, LocalFederator(), QUIET)
 
 
+def test_the_reports_are_made_again_from_the_results_alone(finished: Plan) -> None:
+    names = ("report.html", "report.md", "results.csv")
+    before = [(finished.home / name).read_bytes() for name in names]
+    assert b'src="data:image/png;base64,' in before[0]
+    done = CliRunner().invoke(owner_app, ["report", str(finished.home / "results.json")])
+    assert done.exit_code == 0, done.output
+    assert [(finished.home / name).read_bytes() for name in names] == before
+
+
 def test_report_and_picture_are_written(finished: Plan) -> None:
     text = (finished.home / "report.md").read_text()
     assert "| socket |" in text

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from server import report
 from server.results import Row
@@ -46,36 +45,6 @@ def test_the_gap_is_closed_by_label_and_not_by_bounds() -> None:
     ]
 
 
-def test_differences_are_paired_by_seed() -> None:
-    rows = [*by_seed("shot", 0.1, 0.5, 0.3), *by_seed("socket", 0.2, 0.7, 0.6)]
-    found = report.paired_difference(rows, "socket", "shot", "federated")
-    assert found is not None
-    assert found.mean == pytest.approx(20)  # of 10, 20 and 30 points
-    assert found.spread == pytest.approx(10)
-    assert found.seeds == 3
-    back = report.paired_difference(rows[::-1], "shot", "socket", "federated")
-    assert back is not None
-    assert back.mean == pytest.approx(-found.mean)
-    assert back.spread == pytest.approx(found.spread)
-
-
-def test_a_seed_that_one_of_them_lacks_does_not_count() -> None:
-    rows = [*by_seed("shot", 0.1, 0.5), *by_seed("socket", 0.4)]
-    found = report.paired_difference(rows, "socket", "shot", "federated")
-    assert found is not None
-    assert found.mean == pytest.approx(30)
-    assert (found.spread, found.seeds) == (None, 1)
-    assert report.paired_difference(rows, "socket", "shot", "centralised") is None
-    assert report.paired_difference(rows, "socket", "nothing", "federated") is None
-
-
-def test_labels_are_told_apart_in_differences() -> None:
-    rows = [*by_seed("socket", 0.6), *by_seed("socket", 0.5, label="no-ti")]
-    found = report.paired_difference(rows, "socket", "no-ti", "federated")
-    assert found is not None
-    assert found.mean == pytest.approx(10)
-
-
 def test_each_plain_method_is_set_against_the_one_before_it() -> None:
     rows = [
         row("unadapted", "unadapted", 0, accuracy=0.1),
@@ -86,11 +55,18 @@ def test_each_plain_method_is_set_against_the_one_before_it() -> None:
         row("oracle", "centralised", accuracy=1.0, oracle=True),
     ]
     assert report.steps_up(rows) == [
-        "shot - unadapted, federated: +25.0 ± 7.1 points over 2 seeds",
-        "socket - shot, federated: -15.0 ± 14.1 points over 2 seeds",
+        "shot - unadapted, federated: +25.0 points (95 % interval -38.5 to +88.5, 2 seeds): within noise",
+        "socket - shot, federated: -15.0 points (95 % interval -142.1 to +112.1, 2 seeds): within noise",
     ]
-    assert report.steps_up(rows[:1] + rows[2:3]) == ["shot - unadapted, federated: +20.0 points over one seed"]
+    assert report.steps_up(rows[:1] + rows[2:3]) == [
+        "shot - unadapted, federated: +20.0 points (one seed): within noise"
+    ]
     assert report.steps_up(rows[:1]) == []
+
+
+def test_curves_are_as_long_as_the_longest() -> None:
+    short, long = (replace(row("socket", seed=i), curve=c) for i, c in enumerate(((0.1, 0.4), (0.1, 0.2, 0.3))))
+    assert report.padded_curves([short, long]) == [[0.1, 0.4, 0.4], [0.1, 0.2, 0.3]]
 
 
 def test_a_collapsed_row_is_warned_about() -> None:

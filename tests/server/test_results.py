@@ -45,6 +45,30 @@ def test_another_schema_is_refused(tmp_path: Path, version: object) -> None:
         read_results(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"rows": None}, "rows"),
+        ({"rows": [{"method": "socket"}]}, "rows.0.mode"),
+        ({"variants": ["x"]}, "variants"),
+        ({"classes": {"a": 1}}, "classes"),
+    ],
+)
+def test_what_is_no_comparison_is_refused_with_its_place(tmp_path: Path, change: dict[str, object], where: str) -> None:
+    path = tmp_path / "r.json"
+    write_results(path, [row("socket")], experiment={}, facts={})
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(FederationError, match="not the results of a comparison") as caught:
+        read_results(path)
+    assert f"r.json, {where}" in str(caught.value)
+
+
+def test_json_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text("[1]")
+    with pytest.raises(FederationError, match="results schema None"):
+        read_results(tmp_path / "r.json")
+
+
 @pytest.mark.parametrize("name", ["demo.json", "nyuv2.json"])
 def test_committed_results_can_be_read(name: str) -> None:
     rows, _ = read_results(Path(__file__).resolve().parents[2] / "docs" / "results" / name)

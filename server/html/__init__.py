@@ -1,0 +1,1 @@
+"""The report of a comparison as one page that needs neither network nor scripts."""
