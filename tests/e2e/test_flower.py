@@ -119,6 +119,7 @@ def test_what_flower_ships_to_sites_is_small_and_holds_code_and_configs_only(tmp
     assert fab.stat().st_size < 1_000_000
     assert {"server/app.py", "client/app.py", "socket_core/engine.py", "protos/wire_pb2.py"} <= set(names)
     assert {"configs/demo.yaml", "configs/nyuv2.yaml"} <= set(names)
+    assert not [name for name in names if name.startswith("server/html/") or "/cli" in name or "/doctor" in name]
     top = {name.split("/")[0] for name in names}
     assert top <= {
         "server",
