@@ -126,9 +126,9 @@ class Chain:
             code = rows.pop(0)[2] if rows[0][0] == skipped else code
         for position, (seq, body, claimed) in enumerate(rows, start=skipped + 1):
             code = self._code(code, body)
-            if seq != position or not hmac.compare_digest(code, claimed):
+            if seq != position or not (isinstance(body, str) and _same(code, claimed)):
                 raise self._broken(f"entry {position} is missing or was altered")
-            if position == count and not hmac.compare_digest(code, last):
+            if position == count and not _same(code, last):
                 raise self._broken(f"entry {position} is not the one that the head names")
             found.append((seq, body, code))
         if skipped + len(found) < count:
@@ -150,7 +150,10 @@ class Chain:
     def tags(self, name: str) -> list[bytes]:
         """The list of that name, sorted."""
         with self._database() as database:
-            return [row[0] for row in database.execute("SELECT tag FROM tags WHERE list = ? ORDER BY tag", (name,))]
+            rows = database.execute("SELECT tag FROM tags WHERE list = ? ORDER BY tag", (name,)).fetchall()
+        if not all(isinstance(tag, bytes) for (tag,) in rows):
+            raise self._broken(f"a list of the {self._called} was altered")
+        return [tag for (tag,) in rows]
 
     def _make_sure(self) -> bytes:
         """The key; makes all three files where nothing was ever written.
@@ -196,7 +199,7 @@ class Chain:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("PRAGMA synchronous = FULL")
                 yield database
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NO_ROOM:
                 raise PrivacyError(
                     f"the {self._called} cannot be written ({error})",
@@ -225,3 +228,8 @@ class Chain:
             remedy="restore .sqlite, .key and .head together from a backup that is not older than the last run; "
             "a new one would forget what this one knows",
         )
+
+
+def _same(code: str, claimed: object) -> bool:
+    """Whether a code is the one that a file claims; files may hold anything."""
+    return isinstance(claimed, str) and hmac.compare_digest(code.encode(), claimed.encode("utf-8", "surrogatepass"))

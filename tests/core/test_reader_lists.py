@@ -59,6 +59,7 @@ def test_absolute_paths_and_rotated_depth(root: Path, tmp_path: Path) -> None:
         ("source_train", 3, "rgb/view 3.png 2", r"source_train\.txt: line 3: .*from 0 to 1, found 'rgb/view 3\.png 2'"),
         ("target_test", 1, "d/view 13.png -1", r"target_test\.txt: line 1"),
         ("source_test", 4, "rgb/absent.png 0", r"source_test\.txt: line 4: expected the file .*absent\.png"),
+        ("source_test", 4, f"rgb/{'long' * 99}.png 0", r"source_test\.txt: line 4: expected the file .*long\.png"),
         (
             "target_train",
             4,

@@ -100,7 +100,7 @@ class _Lists:
             )
             return None
         self.seen[path] = f"{name}, line {number}"
-        if not path.is_file():
+        if not _is_file(path):
             self.faults.report(
                 f"line {number}: expected the file {path}, found none",
                 where=self.root / name,
@@ -147,6 +147,14 @@ def build_index(
                 )
     views += reader.pairs(lists)
     return DataIndex(root, tuple(views), stored, paired=False, skipped=tuple(faults.found))
+
+
+def _is_file(path: Path) -> bool:
+    """A name that no file can have, for its length, is no file either."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _path_of(line: str) -> str:
