@@ -82,7 +82,8 @@ def _clauses(items: Sequence[tuple[str, str, bool, Difference]]) -> str:
     clauses = [f"{verb} {_listed(named)}" for verb, named in groups.items() if named and verb != "is within noise"]
     if noise := groups["is within noise"]:
         seeds = {found.seeds for *_, found in items if found.within_noise}
-        clauses.append(f"is within noise ({_why(seeds)}) with {_listed(noise)}")
+        verb = "cannot be told from noise" if seeds == {1} else "is within noise"
+        clauses.append(f"{verb} ({_why(seeds)}) with {_listed(noise)}")
     return ", and ".join(clauses)
 
 

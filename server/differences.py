@@ -49,10 +49,12 @@ class Difference(NamedTuple):
         return self.interval is None or self.interval[0] <= 0 <= self.interval[1]
 
     def text(self) -> str:
-        """In points, with interval, number of seeds and, where it is so, that it is within noise."""
-        seeds = f"{self.seeds} seeds" if self.seeds > 1 else "one seed"
-        inner = f"95 % interval {signed(self.interval[0])} to {signed(self.interval[1])}, " if self.interval else ""
-        return f"{signed(self.mean)} points ({inner}{seeds})" + (": within noise" if self.within_noise else "")
+        """In points, with interval, number of seeds, and whether it is within noise; of one seed nobody knows."""
+        if self.interval is None:
+            return f"{signed(self.mean)} points (one seed: its noise is not known)"
+        low, high = map(signed, self.interval)
+        noise = ": within noise" if self.within_noise else ""
+        return f"{signed(self.mean)} points (95 % interval {low} to {high}, {self.seeds} seeds){noise}"
 
 
 def between(rows: Sequence[Row], a: tuple[str, Mode], b: tuple[str, Mode]) -> Difference | None:

@@ -61,7 +61,8 @@ def _difference(line: Compared) -> tuple[Content, ...]:
     interval = (
         element("small", f"{signed(found.interval[0])} to {signed(found.interval[1])}") if found.interval else None
     )
-    verdict = "within noise" if found.within_noise else "higher" if found.mean > 0 else "lower"
+    noise = "within noise" if found.interval else "one seed"
+    verdict = noise if found.within_noise else "higher" if found.mean > 0 else "lower"
     return name, [signed(found.mean) + spread, " ", interval], verdict, str(found.seeds)
 
 

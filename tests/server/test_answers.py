@@ -57,7 +57,8 @@ def test_what_is_within_noise_is_called_that_and_nothing_else() -> None:
 def test_one_seed_is_noise_however_large_the_difference() -> None:
     rows = [*by_seed("socket", "federated", 0.1), *by_seed("socket", "centralised", 0.9)]
     loss, gain, _ = answers(rows, {})
-    assert loss == "Against centralising, federating is within noise (there is one seed) with socket (-80.0 points)."
+    said = "federating cannot be told from noise (there is one seed) with socket (-80.0 points)."
+    assert loss == f"Against centralising, {said}"
     assert gain == "What federating gains over each site alone cannot be said: no method was run both ways."
 
 

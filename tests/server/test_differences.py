@@ -71,7 +71,7 @@ def test_noise_is_an_interval_around_nothing_or_a_single_seed() -> None:
 
 def test_the_words_hold_interval_and_seeds() -> None:
     assert Difference(10.0, 1.0, 3).text() == "+10.0 points (95 % interval +7.5 to +12.5, 3 seeds)"
-    assert Difference(-10.0, None, 1).text() == "-10.0 points (one seed): within noise"
+    assert Difference(-10.0, None, 1).text() == "-10.0 points (one seed: its noise is not known)"
     assert (signed(-0.04), signed(0.0), signed(-0.06), signed(5.0)) == ("+0.0", "+0.0", "-0.1", "+5.0")
 
 

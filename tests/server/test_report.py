@@ -59,7 +59,7 @@ def test_each_plain_method_is_set_against_the_one_before_it() -> None:
         "socket - shot, federated: -15.0 points (95 % interval -142.1 to +112.1, 2 seeds): within noise",
     ]
     assert report.steps_up(rows[:1] + rows[2:3]) == [
-        "shot - unadapted, federated: +20.0 points (one seed): within noise"
+        "shot - unadapted, federated: +20.0 points (one seed: its noise is not known)"
     ]
     assert report.steps_up(rows[:1]) == []
 
