@@ -17,7 +17,7 @@ from client.site_file import SiteFile
 from socket_core.checks import Check, failed, ok, warning
 from socket_core.config import Experiment
 from socket_core.data.decode import Stored, decode
-from socket_core.data.files_of import files_below
+from socket_core.data.files_of import by_name, files_below
 from socket_core.data.types import Modality
 from socket_core.errors import DataError, PrivacyError
 from socket_core.privacy.chain import Chain
@@ -52,7 +52,7 @@ def check_task_images(file: SiteFile, *, name_files: bool = False) -> Check:
 def check_pairs(file: SiteFile, *, name_files: bool = False) -> Check:
     """Whether the task-irrelevant pairs can be read, have both halves, and these have one size."""
     name = "TI pairs"
-    halves = [_by_name(file.ti_rgb), _by_name(file.ti_target)]
+    halves = [by_name(folder, files_below([folder])) for folder in (file.ti_rgb, file.ti_target)]
     alone = [half.get(key) or other[key] for half, other in [halves] for key in sorted(half.keys() ^ other.keys())]
     if alone:
         return failed(name, f"files without other half: {len(alone)}{_named(alone, name_files)}", _SEE, _DATA)
@@ -178,10 +178,6 @@ def _bits_fault(name: str, bits: Counter[int], file: SiteFile) -> Check | None:
         remedy = "set full_scale in site.yaml, for example 10000 for depth in millimetres up to 10 m"
         return failed(name, "16 bits, and no pixel value that stands for 1.0", remedy, _DATA)
     return None
-
-
-def _by_name(folder: Path) -> dict[str, Path]:
-    return {str(path.relative_to(folder).with_suffix("")): path for path in files_below([folder])}
 
 
 def _named(files: Sequence[Path], name_files: bool) -> str:

@@ -103,7 +103,7 @@ class Evidence(Section):
     policy: dict[str, Any]
     policy_in_words: list[str]
     audit: Spent | None
-    whole_site: Spent | None
+    whole_site: Spent | None = None  # evidence from before it was shown has none, and stays readable
     charges: list[dict[str, Any]]
     verification: list[Reported]
     egress: Egress

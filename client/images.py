@@ -10,23 +10,30 @@ import numpy as np
 from client.site_file import SiteFile
 from socket_core.config import Experiment
 from socket_core.data.decode import Stored, check_pair_sizes, decode_many, full_scale_for, original_size
+from socket_core.data.files_of import by_name, paired
 from socket_core.data.types import Images, Labelled, Pairs
 from socket_core.errors import DataError
 
 
 def load_tr(file: SiteFile, experiment: Experiment) -> Images:
-    """The task-relevant images below ``tr``; raises as :func:`load_site_file_images`."""
+    """The task-relevant images below ``tr``; raises DataError if there is none, or one cannot be read."""
     return _images(_files(file.tr, "tr"), file, experiment.data.size)
 
 
 def load_pairs(file: SiteFile, experiment: Experiment) -> tuple[Pairs, tuple[tuple[Path, Path], ...]]:
-    """The TI pairs below ``ti_rgb`` and ``ti_target``, and their files; raises as :func:`load_site_file_images`."""
-    rgb_files, target_files = _paired(file)
-    files = list(zip(rgb_files, target_files, strict=True))
+    """The TI pairs below ``ti_rgb`` and ``ti_target``, and their files.
+
+    Raises:
+        DataError: If there is none, one cannot be read, or has no other half of its size.
+    """
+    files = paired(
+        by_name(file.ti_rgb, _files(file.ti_rgb, "ti_rgb")),
+        by_name(file.ti_target, _files(file.ti_target, "ti_target")),
+    )
     check_pair_sizes(files)
     size = experiment.data.size
-    rgb = Images(decode_many(rgb_files, "rgb", size, cache=_cache(file)), 255.0)
-    return Pairs(rgb, _images(target_files, file, size)), tuple(files)
+    rgb = Images(decode_many([rgb for rgb, _ in files], "rgb", size, cache=_cache(file)), 255.0)
+    return Pairs(rgb, _images([own for _, own in files], file, size)), tuple(files)
 
 
 def load_held_out(file: SiteFile, experiment: Experiment, classes: Sequence[str]) -> Labelled | None:
@@ -76,14 +83,3 @@ def _files(folder: Path, key: str) -> list[Path]:
     if not files:
         raise DataError("no image found", where=f"{key}: {folder}", remedy="put images there or correct the path")
     return files
-
-
-def _paired(site: SiteFile) -> tuple[list[Path], list[Path]]:
-    def by_name(folder: Path, key: str) -> dict[str, Path]:
-        return {str(p.relative_to(folder).with_suffix("")): p for p in _files(folder, key)}
-
-    rgb, target = by_name(site.ti_rgb, "ti_rgb"), by_name(site.ti_target, "ti_target")
-    if alone := sorted(rgb.keys() ^ target.keys()):
-        half = rgb.get(alone[0]) or target[alone[0]]
-        raise DataError("its other half is missing", where=str(half), remedy="add the other half or remove this file")
-    return [rgb[k] for k in sorted(rgb)], [target[k] for k in sorted(rgb)]

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from socket_core import engine, evaluation
 from socket_core.config import Experiment, parse_experiment
 from socket_core.data.decode import check_pair_sizes, decode_many, full_scale_for, original_size
-from socket_core.data.files_of import files_below
+from socket_core.data.files_of import by_name, files_below, paired
 from socket_core.data.loader import Loader, Preprocessing
 from socket_core.data.types import Images, Index, Labelled, Pairs, SiteData
-from socket_core.errors import DataError, PrivacyError
+from socket_core.errors import PrivacyError
 from socket_core.evaluation import Scores
 from socket_core.export.card import Preparation, card_of, write_adapted
 from socket_core.keys import load_public_key
@@ -141,13 +141,10 @@ def read_pairs(
     Raises:
         DataError: Also if a file has no other half, or two halves differ in size.
     """
-    halves = [{str(p.relative_to(f).with_suffix("")): p for p in _files(f)} for f in (Path(rgb), Path(target))]
-    if alone := sorted(halves[0].keys() ^ halves[1].keys()):
-        raise DataError("its other half is missing", where=alone[0], remedy="add the other half or remove this file")
-    names = sorted(halves[0])
-    check_pair_sizes([(halves[0][name], halves[1][name]) for name in names])
-    colour = decode_many([halves[0][name] for name in names], "rgb", release.info.image_size)
-    own = read_images([halves[1][name] for name in names], release, modality, full_scale=full_scale)
+    files = paired(*(by_name(folder, files_below([folder])) for folder in (Path(rgb), Path(target))))
+    check_pair_sizes(files)
+    colour = decode_many([one for one, _ in files], "rgb", release.info.image_size)
+    own = read_images([other for _, other in files], release, modality, full_scale=full_scale)
     return Pairs(Images(colour, 255.0), own)
 
 

@@ -148,7 +148,7 @@ def decode(raw: bytes, *, where: str) -> ReleaseManifest:
         )
     known = ReleaseManifest()
     known.CopyFrom(manifest)
-    known.DiscardUnknownFields()  # type: ignore[no-untyped-call, unused-ignore]
+    known.DiscardUnknownFields()  # type: ignore[no-untyped-call, unused-ignore]  # by stubs
     if encode(known) != raw:
         raise ReleaseError(
             "manifest holds unknown fields or trailing bytes that this build would not look at",

@@ -145,11 +145,16 @@ class DpStep:
             check_mode(learner)
             total = self.clipped_sum(index)
         self._optimiser.zero_grad()
+        signal, drawn = 0.0, 0.0
         for name, parameter in self._scope.items():
             noise = self._sigma * cfg.clip * self.noise(parameter)
             parameter.grad = (total[name] + noise) / cfg.expected_batch
-            self._signal += float(total[name].square().sum())
-            self._noise += float(noise.square().sum())
+            signal += float(total[name].square().sum())
+            drawn += float(noise.square().sum())
+        log.debug(
+            "TI step under DP: the signal was %.2g of its noise", math.sqrt(signal / drawn) if drawn else math.inf
+        )
+        self._signal, self._noise = self._signal + signal, self._noise + drawn
         self._optimiser.step(factor)
         self._optimiser.zero_grad()
         for name, buffer in learner.named_buffers():

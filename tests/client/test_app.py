@@ -132,7 +132,7 @@ def test_each_failure_becomes_its_code_and_its_words_stay_at_home(
     assert reason_of(records) == reason
     assert decode(records, Refusal).site == "site-01"
     assert "anna" not in str(records)
-    assert b"anna" not in bytes(records.config_records["wire"]["payload"])  # type: ignore[arg-type]
+    assert b"anna" not in bytes(records.config_records["wire"]["payload"])  # type: ignore[arg-type]  # bytes here
     assert SECRET in caplog.text, "the operator must find the cause in the site's own log"
 
 

@@ -272,3 +272,9 @@ def test_json_says_the_same(shown: Shown) -> None:
     told = json.loads(audit("--verify", shown.file, "--key", shown.key, "--json").stdout)
     assert own["verification"] == told["checks"]
     assert (told["site"], told["failures"]) == ("north-roof", [])
+
+
+def test_evidence_from_before_whole_sites_were_shown_stays_readable(shown: Shown, tmp_path: Path) -> None:
+    older = open_evidence(shown.signed(tmp_path, lambda content: content.pop("whole_site")), shown.key)
+    assert older.whole_site is None
+    assert open_evidence(shown.file, shown.key).follows(older) == []

@@ -134,3 +134,9 @@ def test_the_log_tells_how_loud_the_signal_was(caplog: pytest.LogCaptureFixture)
     said = [r for r in caplog.records if "signal was" in r.getMessage()]
     assert len(said) == 1
     assert said[0].levelname == "WARNING"
+
+
+def test_at_level_debug_the_log_tells_it_of_each_step(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", logger="socket_fl.privacy"):
+        run(private(privacy__sigma=1000.0), Purse())
+    assert sum(r.levelname == "DEBUG" and "TI step under DP" in r.getMessage() for r in caplog.records) == 3

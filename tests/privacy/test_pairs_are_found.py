@@ -15,7 +15,7 @@ CASES = [
         name=name,  # type: ignore[arg-type]  # each of them
         weights=Weights(ti=ti),
         transfer=TransferWeights(ti=ti),
-        translator=TranslatorConfig(kind=kind),  # type: ignore[arg-type]
+        translator=TranslatorConfig(kind=kind),  # type: ignore[arg-type]  # likewise
     )
     for name, ti, kind in itertools.product(METHODS, (0.0, 1.0), ("unet", "paper", "replicate"))
 ]
