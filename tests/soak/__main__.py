@@ -17,21 +17,18 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from client.site import open_deployed
 from client.verification import verify
 from deploy.serve import listens
 from tests.e2e.faults import superlink, supernode
 from tests.e2e.plants import Plants, gone_from, serve_site, serving_owner, wait_for_site
 from tests.server.builders import make_world
-from tests.soak.befall import Fate, resident_mb
+from tests.soak.befall import Fate
+from tests.soak.memory import Sizes, resident_mb
 
 PRIVACY = {"sigma": 2.0, "sample_rate": 0.5, "expected_batch": 4}
 RUN_ATTEMPTS = 20
 """Resumes of one soak: more than SuperLinks are killed in it."""
-
-Sizes = dict[str, list[tuple[int, float]]]
 
 
 def plants_in(folder: Path, sites: int, rounds: int) -> Plants:
@@ -58,14 +55,16 @@ def plants_in(folder: Path, sites: int, rounds: int) -> Plants:
     return made
 
 
-def follow(plants: Plants, fate: Fate, rounds: int, sizes: Sizes) -> bool:
+def follow(plants: Plants, fate: Fate, rounds: int, sizes: dict[str, Sizes]) -> bool:
     """Runs the federation, with a fault after each round, and again with ``--resume`` until it has all rounds."""
     options: tuple[str, ...] = ()
     for _ in range(RUN_ATTEMPTS):
-        run, struck = plants.start_run(*options), len(plants.records())
+        run, struck, measured = plants.start_run(*options), len(plants.records()), -1
         while run.poll() is None:
             done = len(plants.records())
-            measure(plants, done, sizes)
+            if done != measured:
+                measured = done
+                measure(plants, done, sizes)
             if done > struck and done < rounds:
                 struck = done
                 time.sleep(fate.rng.uniform(0, 10))
@@ -79,25 +78,13 @@ def follow(plants: Plants, fate: Fate, rounds: int, sizes: Sizes) -> bool:
     return False
 
 
-def measure(plants: Plants, done: int, sizes: Sizes) -> None:
+def measure(plants: Plants, done: int, sizes: dict[str, Sizes]) -> None:
     """Adds the resident size of each long-lived process, one figure a round."""
     who = {"SuperLink": lambda: superlink(plants)} | {s: (lambda s=s: supernode(plants, s)) for s in plants.sites}
     for name, pid_of in who.items():
-        if sizes.setdefault(name, []) and sizes[name][-1][0] == done:
-            continue
-        with suppress(AssertionError, OSError):
-            sizes[name].append((done, resident_mb(pid_of())))
-
-
-def slopes(sizes: Sizes) -> dict[str, dict[str, float]]:
-    """Least-squares MB a round from the second round on, with the last size."""
-    out = {}
-    for name, seen in sizes.items():
-        late = [(done, size) for done, size in seen if done >= 2]
-        if len(late) >= 3:
-            rounds, mb = np.array(late).T
-            out[name] = {"mb_a_round": round(float(np.polyfit(rounds, mb, 1)[0]), 2), "last_mb": round(float(mb[-1]))}
-    return out
+        with suppress(AssertionError, OSError):  # it is being restarted this very moment
+            pid = pid_of()
+            sizes.setdefault(name, Sizes()).add(pid, done, resident_mb(pid))
 
 
 def main() -> int:
@@ -107,7 +94,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    started, sizes = time.monotonic(), Sizes()
+    started, sizes = time.monotonic(), dict[str, Sizes]()
     with tempfile.TemporaryDirectory(prefix="socket-soak-") as name:
         plants = plants_in(Path(name), options.sites, options.rounds)
         fate = Fate(plants, random.Random(options.seed))
@@ -125,7 +112,7 @@ def main() -> int:
             "processes_gone": gone_from(Path(name)),
             "ports_closed": not listens("127.0.0.1", plants.owner.file.port),
             "faults": dict(fate.seen),
-            "memory": slopes(sizes),
+            "memory": {name: seen.summary() for name, seen in sizes.items()},
             "minutes": round((time.monotonic() - started) / 60, 1),
             "settings": vars(options),
         }

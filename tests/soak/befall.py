@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from socket_core.release import WEIGHTS
 from tests.e2e.faults import all_of, clientapps, send, superlink, supernode
@@ -89,11 +88,3 @@ class Fate:
             name = f"{name}, missed"
         self.seen[name] += 1
         return f"{name} ({site})"
-
-
-def resident_mb(pid: int) -> float:
-    """Resident size of a process now."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
