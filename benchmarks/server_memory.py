@@ -30,8 +30,9 @@ from server import rounds
 from server.job import Job
 from server.local_grid import LocalGrid
 from socket_core.config import Experiment, UpdateType, parse_experiment
-from socket_core.exchange import length, packed, travelling_specs
+from socket_core.exchange import length, travelling_specs
 from socket_core.models import Network, build_network
+from socket_core.packing import pack
 from socket_core.release import read_release, write_release
 
 MEGABYTE = 2**20
@@ -67,11 +68,12 @@ def stand_in(experiment: Experiment, network: Network, dtype: UpdateType) -> Any
             return Message(
                 encode(Evaluation(experiment=request.experiment, site=site, round=request.round)), reply_to=message
             )
-        delta = packed(change, dtype)
+        delta = pack(change, specs, dtype)
         update = Update(experiment=request.experiment, site=site, round=request.round, examples=10)
         update.tensors.extend(specs_to_proto(specs, dtype))
-        update.delta_sha256 = sha256(delta)
-        return Message(encode(update, {"delta": delta}), reply_to=message)
+        update.delta_sha256 = sha256(delta.values)
+        update.scales.extend(delta.scales.tolist())
+        return Message(encode(update, {"delta": delta.values}), reply_to=message)
 
     return answer
 
@@ -98,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Memory of the owner's ServerApp by number of sites.")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--sites", type=int, nargs="+", default=[3, 8, 32])
-    parser.add_argument("--update-dtype", choices=["float32", "float16"], default="float32")
+    parser.add_argument("--update-dtype", choices=["float32", "float16", "int8"], default="float32")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()

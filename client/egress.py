@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from client.journal import Journal, Pairs, entry_of
-from protos.codec import kind_of, values_of
+from protos.codec import array_record, kind_of, values_of, wire_of
 from protos.release_pb2 import TensorSpec
 from protos.wire_pb2 import Enrolment, Evaluation, Refusal, Update
 from socket_core.config import UpdateType
@@ -35,9 +35,12 @@ KINDS: dict[str, type[Outgoing]] = {
 """Payloads that may leave."""
 
 FIELDS: dict[str, frozenset[str]] = {
-    "Enrolment": frozenset({"schema_version", "site", "modality", "has_release", "further_release_digests"}),
+    "Enrolment": frozenset(
+        {"schema_version", "site", "modality", "has_release", "further_release_digests"}
+        | {"counts", "scores", "parameters_sha256"}
+    ),
     "Update": frozenset(
-        {"schema_version", "experiment", "site", "round", "tensors", "batchnorm", "examples", "delta_sha256"}
+        {"schema_version", "experiment", "site", "round", "tensors", "batchnorm", "examples", "delta_sha256", "scales"}
     ),
     "Evaluation": frozenset(
         {"schema_version", "experiment", "site", "round", "held_out", "transductive", "validation"}
@@ -46,7 +49,7 @@ FIELDS: dict[str, frozenset[str]] = {
 }
 """Fields that may leave in each: a field that is new on the wire stays at home until it is listed here."""
 
-TYPES: tuple[UpdateType, ...] = ("float32", "float16")
+TYPES: tuple[UpdateType, ...] = ("float32", "float16", "int8")
 """Of a change; all else is float32."""
 
 
@@ -96,7 +99,7 @@ def seal(records: RecordDict, gate: Gate, *, pairs: Pairs = "none") -> RecordDic
         raise _undeclared("a label-free score")
     if isinstance(payload, Update) and not gate.translator and any(map(_is_translators, payload.tensors)):
         raise _undeclared("a translator")
-    arrays = records.array_records.get("arrays", ArrayRecord())
+    arrays = array_record(records)
     sizes = declared_arrays(payload, gate)
     if extra := sorted(arrays.keys() - sizes.keys()):
         raise _undeclared(f"array {extra[0]!r}")
@@ -131,6 +134,9 @@ def _check_specs(payload: Outgoing, arrays: Mapping[str, object]) -> None:
             raise _undeclared("a tensor listed twice")
         if other := [spec.dtype for spec in specs if spec.dtype not in types or spec.dtype != specs[0].dtype]:
             raise _undeclared(f"a tensor of {other[0]!r}")
+    quantised = bool(payload.tensors) and payload.tensors[0].dtype == "int8"
+    if len(payload.scales) != (len(payload.tensors) if quantised else 0):
+        raise _undeclared(f"{len(payload.scales)} scales of {len(payload.tensors)} tensors")
     if payload.tensors and "delta" not in arrays:
         raise _undeclared("a list of tensors without them")
 
@@ -153,12 +159,12 @@ def declared_arrays(payload: Outgoing, gate: Gate) -> dict[str, int]:
 
 def _payload(records: RecordDict) -> tuple[Outgoing, bytes]:
     """The payload and its bytes, which must be all that there is beside arrays."""
-    kind, wire = kind_of(records), records.config_records.get("wire")
+    kind, wire = kind_of(records), wire_of(records)
     if kind not in KINDS or wire is None:
         raise _undeclared(f"a payload {kind!r}")
     if extra := sorted(records.keys() - {"wire", "arrays"}):
         raise _undeclared(f"record {extra[0]!r}")
-    if "arrays" in records and "arrays" not in records.array_records:
+    if "arrays" in records and not isinstance(records["arrays"], ArrayRecord):
         raise _undeclared("a record 'arrays' that holds something else")
     content = wire.get("payload")
     if wire.keys() != {"kind", "payload"} or not isinstance(content, bytes):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from flwr.app import RecordDict
+from numpy.typing import NDArray
 
-from client import policy, sent
+from client import feedback, policy, sent
 from client.bridging import own_bridge, sent_bridge
 from client.egress import seal
+from client.held import parameters_for
 from client.journal import Pairs
 from client.releases import digests_of, find_release, holds, keep_pinned
 from client.site import Holdings, Site
 from client.site_level import charge_round, may_leave
-from protos.codec import WireError, arrays_of, decode, encode, sha256, specs_to_proto
+from protos.codec import WireError, array_record, arrays_of, decode, encode, sha256, specs_to_proto
 from protos.wire_pb2 import REASON_MALFORMED, Enrolment, EnrolRequest, Evaluation, ReleaseFiles, RoundRequest, Update
 from socket_core.batchnorm import Moments, running_moments, set_running_moments
 from socket_core.combined import combine
@@ -27,7 +30,6 @@ from socket_core.errors import PolicyError
 from socket_core.evaluation import collapse_warning, device_of, evaluate, predict_logits, spread_of
 from socket_core.exchange import (
     Flat,
-    FlatUpdate,
     Spec,
     batchnorm_specs,
     batchnorm_state,
@@ -36,12 +38,12 @@ from socket_core.exchange import (
     length,
     load_batchnorm_state,
     load_flat,
-    packed,
     parameters_of,
     travelling_specs,
     unflatten,
 )
 from socket_core.methods import METHODS, needs_pairs
+from socket_core.packing import Values, pack
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS
 from socket_core.release_fit import check_fits
 from socket_core.stages import federated_rounds, place_of, shares_bridge
@@ -52,12 +54,17 @@ log = logging.getLogger("socket_fl.client")
 
 def enrol(site: Site, records: RecordDict) -> RecordDict:
     """Answers with the site's name, its modality and which of the releases it holds."""
-    first, *further = digests_of(site, decode(records, EnrolRequest))
+    request = decode(records, EnrolRequest)
+    first, *further = digests_of(site, request)
+    may_count = site.simulated or (site.policy.held_out_counts and not request.site_privacy)
     answer = Enrolment(
         site=site.name,
         modality=site.modality,
         has_release=holds(site, first),
         further_release_digests=[digest for digest in further if holds(site, digest)],
+        counts=site.labelled and may_count,
+        scores=site.policy.validation_scores,
+        parameters_sha256=site.store.held_digest(request.experiment) if request.experiment else b"",
     )
     return seal(encode(answer), site.gate)
 
@@ -65,8 +72,8 @@ def enrol(site: Site, records: RecordDict) -> RecordDict:
 def receive_release(site: Site, records: RecordDict) -> RecordDict:
     """Checks a release against the pinned keys and keeps it."""
     files = decode(records, ReleaseFiles)
-    record = records.array_records.get("arrays")
-    size = record["weights"].shape[0] if record is not None and "weights" in record else 0
+    record = array_record(records)
+    size = record["weights"].shape[0] if "weights" in record else 0
     weights = arrays_of(records, {"weights": ("uint8", size)})["weights"]
     content = {MANIFEST: files.manifest, SIGNATURE: files.signature, WEIGHTS: weights.tobytes()}
     keep_pinned(site, content)
@@ -93,8 +100,13 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
     if request.round == request.rounds:
         _warn_of_collapse(job, holdings.data)
     change = may_leave(job.experiment, flatten(parameters_of(learner), job.specs) - job.parameters)
-    delta = packed(change, job.experiment.federation.update_dtype)
-    arrays: dict[str, FlatUpdate] = {"delta": delta}
+    quantised = job.experiment.federation.update_dtype == "int8"
+    if quantised:
+        change = feedback.with_residual(site.store, request, job.place.stage, change)
+    delta = pack(change, job.specs, job.experiment.federation.update_dtype)
+    if quantised:
+        feedback.keep_residual(site.store, request, job.place.stage, change, delta)
+    arrays: dict[str, Values] = {"delta": delta.values}
     if job.bn_specs:
         moments = running_moments(job.network, len(holdings.data.tr))
         arrays["bn_mean"] = flatten({name: m.mean for name, m in moments.items()}, job.bn_specs)
@@ -103,16 +115,17 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         experiment=request.experiment,
         site=site.name,
         round=request.round,
-        tensors=specs_to_proto(job.specs, str(delta.dtype)),
+        tensors=specs_to_proto(job.specs, str(delta.values.dtype)),
         batchnorm=specs_to_proto(job.bn_specs),
         # How many images there are is no part of a clipped change, and nobody needs it: sites weigh alike.
         examples=len(holdings.data.tr) if job.experiment.site_privacy is None else 1,
-        delta_sha256=sha256(delta),
+        delta_sha256=sha256(delta.values),
+        scales=delta.scales.tolist(),
     )
     owed: Pairs = "dp" if budget is not None else "open" if needs_pairs(job.experiment.method) else "none"
     sealed = seal(encode(answer, arrays), site.gate, pairs=owed)
     if site.keep_sent:  # once the gate has let it through: a copy of anything else would be no copy of what left
-        sent.keep(site.store, request, job.parameters, arrays)
+        sent.keep(site.store, request, job.parameters, arrays, delta)
     return sealed
 
 
@@ -187,10 +200,14 @@ class _Round:
             raise WireError(REASON_MALFORMED, f"round {self.request.round} trains a translator: nothing to evaluate")
         self.specs = network_specs if adapts else shared
         self.bn_specs = batchnorm_specs(self.network, self.policy) if adapts else ()
-        arrays = self._arrays(records, network_specs if adapts else (), shared if not trained else ())
+        arrays, change = self._arrays(records, network_specs if adapts else (), shared if not trained else ())
         self.bridge = sent_bridge(self.experiment, self.network, arrays["bridge"]) if "bridge" in arrays else None
-        self.parameters = arrays["parameters" if adapts else "bridge"]
-        if adapts:
+        if not adapts:
+            self.parameters = arrays["bridge"]
+        else:
+            self.parameters = parameters_for(
+                site.store, self.request, self.network, self.specs, whole=arrays.get("parameters"), change=change
+            )
             load_flat(self.network, self.parameters, self.specs)
         self.fresh = self._load_batchnorm(site, arrays) if adapts else False
 
@@ -199,14 +216,22 @@ class _Round:
         place, steps = self.place, self.experiment.federation.steps
         return Segment(site, place.round, steps, place.rounds, self.fresh, place.stage, federated=True)
 
-    def _arrays(self, records: RecordDict, network: Sequence[Spec], bridge: Sequence[Spec]) -> dict[str, Flat]:
+    def _arrays(
+        self, records: RecordDict, network: Sequence[Spec], bridge: Sequence[Spec]
+    ) -> tuple[dict[str, Flat], NDArray[np.generic] | None]:
+        """Those of float32 by name, and the change to parameters that the site holds, where that was sent."""
         sizes = {"parameters": length(network), "bridge": length(bridge)}
         expected = {name: ("float32", size) for name, size in sizes.items() if size}
-        record = records.array_records.get("arrays")
-        if self.bn_specs and record is not None and "bn_mean" in record:
+        if "parameters" in expected and "parameters" not in array_record(records):
+            del expected["parameters"]
+            if self.request.base_sha256:
+                expected["change"] = (self.experiment.federation.download_dtype, length(network))
+        if self.bn_specs and "bn_mean" in array_record(records):
             size = length(self.bn_specs)
             expected |= {"bn_mean": ("float32", size), "bn_var": ("float32", size)}
-        return {name: a.astype("float32", copy=False) for name, a in arrays_of(records, expected).items()}
+        arrays = arrays_of(records, expected)
+        change = arrays.pop("change", None)
+        return {name: array.astype("float32", copy=False) for name, array in arrays.items()}, change
 
     def _load_batchnorm(self, site: Site, arrays: dict[str, Flat]) -> bool:
         """Puts BatchNorm in place by policy; True if it is still the source's."""

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -18,8 +20,9 @@ from client.store import SiteStore
 from protos.wire_pb2 import RoundRequest
 from socket_core.config import Experiment, parse_experiment_json
 from socket_core.errors import DataError
-from socket_core.exchange import Flat, FlatUpdate
+from socket_core.exchange import Flat
 from socket_core.files import write_atomically
+from socket_core.packing import Packed, as_it_is
 from socket_core.stages import Stage, place_of
 
 BEFORE = "before"
@@ -49,7 +52,9 @@ class SentRound:
     delta: Flat
 
 
-def keep(store: SiteStore, request: RoundRequest, before: Flat, arrays: Mapping[str, FlatUpdate]) -> Path:
+def keep(
+    store: SiteStore, request: RoundRequest, before: Flat, arrays: Mapping[str, NDArray[np.generic]], delta: Packed
+) -> Path:
     """Writes down what has passed the gate; returns the file.
 
     A round that is asked for again, as after a crash of the server, gets a further file: both have left.
@@ -59,6 +64,7 @@ def keep(store: SiteStore, request: RoundRequest, before: Flat, arrays: Mapping[
         request: What was asked for.
         before: The parameters that came with it.
         arrays: All arrays of the answer.
+        delta: The change among them, with what it takes to read it: an int8 one has scales.
     """
     facts = {
         "round": str(request.round),
@@ -68,7 +74,8 @@ def keep(store: SiteStore, request: RoundRequest, before: Flat, arrays: Mapping[
     folder, stem = store.sent_folder(request.experiment), f"round-{request.round:05d}"
     names = itertools.chain([stem], (f"{stem}-again-{i:03d}" for i in itertools.count(1)))
     path = next(p for p in (folder / f"{name}.safetensors" for name in names) if not p.exists())
-    write_atomically(path, save({BEFORE: before, **arrays}, metadata=facts))
+    reading: dict[str, NDArray[np.generic]] = {"scales": delta.scales, "ends": delta.ends} if len(delta.scales) else {}
+    write_atomically(path, save({BEFORE: before, **arrays, **reading}, metadata=facts))
     return path
 
 
@@ -98,7 +105,10 @@ def _read(path: Path) -> SentRound:
     try:
         with safe_open(path, framework="numpy") as file:
             facts = file.metadata() or {}
-            before, delta = file.get_tensor(BEFORE), file.get_tensor("delta")
+            before, delta = file.get_tensor(BEFORE), as_it_is(file.get_tensor("delta"))
+            if "scales" in file.keys():  # noqa: SIM118 (not a dict)
+                delta = Packed(delta.values, file.get_tensor("scales"), file.get_tensor("ends"))
+            change = delta.floats()
         experiment, round_ = parse_experiment_json(facts["experiment_json"], where=path.name), int(facts["round"])
         digests = tuple(facts["releases"].split())
     except (SafetensorError, OSError, KeyError, ValueError) as error:
@@ -108,5 +118,4 @@ def _read(path: Path) -> SentRound:
             remedy="move the file away; an attack on the others is still worth something",
         ) from None
     stage = place_of(experiment, round_).stage
-    delta = delta.astype("float32", copy=False)
-    return SentRound(path.parent.name, round_, stage, experiment, digests, before, delta)
+    return SentRound(path.parent.name, round_, stage, experiment, digests, before, change)

@@ -78,6 +78,7 @@ class Site:
             confusion counts leave.
         further_owner_keys: Keys of the owners of further sources that it pins too.
         keep_sent: Whether it keeps a copy of what it sends, for an attack of its own.
+        labelled: Whether there are labelled images to test on.
         held_out: Reads labelled target images to test on, given the classes; None if there are none. Deployed, counts
             of them leave only if the policy allows it.
     """
@@ -91,6 +92,7 @@ class Site:
     simulated: bool = False
     further_owner_keys: tuple[Ed25519PublicKey, ...] = ()
     keep_sent: bool = False
+    labelled: bool = False
     held_out: Callable[[Experiment, Sequence[str]], Labelled | None] = lambda _experiment, _classes: None
 
     @property
@@ -196,6 +198,7 @@ def open_simulated(run: RunConfig, index: int, sites: int) -> Site:
         store=SiteStore(run.home / "sites" / name),
         load=load,
         simulated=True,
+        labelled=True,
         further_owner_keys=tuple(load_public_key(keys / f"{s.name}.pub.pem") for s in experiments[0].further_sources),
     )
 
@@ -251,6 +254,7 @@ def site_of(file: SiteFile) -> Site:
         load=lambda experiment: load_site_file_images(file, experiment),
         further_owner_keys=tuple(load_public_key(path) for path in file.further_owner_keys),
         keep_sent=file.keep_sent,
+        labelled=file.held_out is not None,
         held_out=partial(load_held_out, file),
     )
 

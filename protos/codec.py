@@ -7,6 +7,8 @@ Decoding never trusts: a wrong schema, an unknown field layout, a missing array 
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -29,7 +31,7 @@ from protos.wire_pb2 import (
     Update,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 ENROL, RELEASE, TRAIN, EVALUATE = "query.enrol", "query.release", "train.round", "evaluate.round"
 """Flower message types."""
 
@@ -56,9 +58,25 @@ def encode(payload: Payload, arrays: Arrays | None = None) -> RecordDict:
     return records
 
 
+def wire_of(records: RecordDict) -> ConfigRecord | None:
+    """The record of the payload, if there is one.
+
+    Looked up in the whole and not in Flower's view by type: that view and its owner refer to each other, so that a
+    message looked at through it stays in memory until Python looks for cycles.
+    """
+    wire = records.get("wire")
+    return wire if isinstance(wire, ConfigRecord) else None
+
+
+def array_record(records: RecordDict) -> ArrayRecord:
+    """The record of the arrays, empty if there is none; looked up as in :func:`wire_of`."""
+    arrays = records.get("arrays")
+    return arrays if isinstance(arrays, ArrayRecord) else ArrayRecord()
+
+
 def kind_of(records: RecordDict) -> str:
     """Name of the payload's kind, or "" if there is none."""
-    wire = records.config_records.get("wire")
+    wire = wire_of(records)
     kind = wire.get("kind") if wire is not None else None
     return kind if isinstance(kind, str) else ""
 
@@ -69,7 +87,7 @@ def decode(records: RecordDict, kind: type[P]) -> P:
     Raises:
         WireError: With ``REASON_SCHEMA`` for another schema version, else ``REASON_MALFORMED``.
     """
-    wire = records.config_records.get("wire")
+    wire = wire_of(records)
     payload = wire.get("payload") if wire is not None else None
     wanted = kind.DESCRIPTOR.name
     if kind_of(records) != wanted or not isinstance(payload, bytes):
@@ -90,8 +108,7 @@ def arrays_of(records: RecordDict, expected: Mapping[str, tuple[str, int]]) -> d
     Raises:
         WireError: If a name is missing or extra, or an array is not flat, of that type and length.
     """
-    record = records.array_records.get("arrays")
-    found = dict(record.items()) if record is not None else {}
+    found = dict(array_record(records).items())
     if found.keys() != expected.keys():
         raise WireError(REASON_MALFORMED, f"arrays {sorted(found)}, expected {sorted(expected)}")
     out = {}
@@ -112,16 +129,27 @@ def arrays_of(records: RecordDict, expected: Mapping[str, tuple[str, int]]) -> d
 
 
 def values_of(array: Array) -> NDArray[np.generic] | None:
-    """The values inside, or None where the bytes hold no array.
+    """The values inside, not copied and not to be written to; None where the bytes are not one array and no more.
 
-    NumPy raises much more than ValueError on hostile bytes (BadZipFile, MemoryError, TokenError), and reads an
-    archive of arrays as something that is none.
+    Read here and not by NumPy's own reader, which copies, takes archives too, and ignores what follows.
     """
+    file = io.BytesIO(array.data)
     try:
-        value = array.numpy()
-    except Exception:
+        read = _HEADERS[np.lib.format.read_magic(file)]
+        shape, by_column, dtype = read(file)
+    except Exception:  # of hostile bytes: beside ValueError also KeyError, MemoryError, TokenError and others
         return None
-    return value if isinstance(value, np.ndarray) else None
+    start = file.tell()
+    if array.stype != "numpy.ndarray":
+        return None
+    if dtype.hasobject or (by_column and len(shape) > 1):
+        return None
+    if len(array.data) - start != math.prod(shape) * dtype.itemsize or dtype.itemsize == 0:
+        return None
+    return np.frombuffer(array.data, dtype, offset=start).reshape(shape)
+
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def reason_name(reason: int) -> str:
@@ -131,11 +159,10 @@ def reason_name(reason: int) -> str:
 
 def size_of(records: RecordDict) -> int:
     """Bytes of payload and arrays; Flower's own framing comes on top."""
-    wire = records.config_records.get("wire")
+    wire = wire_of(records)
     payload = wire.get("payload") if wire is not None else b""
-    arrays = records.array_records.get("arrays")
     total = len(payload) if isinstance(payload, bytes) else 0
-    return total + (sum(len(a.data) for a in arrays.values()) if arrays is not None else 0)
+    return total + sum(len(array.data) for array in array_record(records).values())
 
 
 def specs_to_proto(specs: Sequence[tuple[str, tuple[int, ...]]], dtype: str = "float32") -> list[TensorSpec]:

@@ -25,27 +25,27 @@ _sym_db = _symbol_database.Default()
 from protos import release_pb2 as protos_dot_release__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/wire.proto\x12\x0csocket_fl.v1\x1a\x14protos/release.proto\"s\n\x0c\x45nrolRequest\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x16\n\x0erelease_digest\x18\x03 \x01(\t\x12\x1f\n\x17\x66urther_release_digests\x18\x04 \x03(\t\"y\n\tEnrolment\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x10\n\x08modality\x18\x03 \x01(\t\x12\x13\n\x0bhas_release\x18\x04 \x01(\x08\x12\x1f\n\x17\x66urther_release_digests\x18\x05 \x03(\t\"K\n\x0cReleaseFiles\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xbf\x01\n\x0cRoundRequest\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0e\n\x06rounds\x18\x04 \x01(\r\x12\x16\n\x0erelease_digest\x18\x05 \x01(\t\x12\x17\n\x0f\x65xperiment_json\x18\x06 \x01(\t\x12\x1f\n\x17\x66urther_release_digests\x18\x07 \x03(\t\x12\x12\n\nkeep_round\x18\x08 \x01(\r\"\xd1\x01\n\x06Update\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12)\n\x07tensors\x18\x05 \x03(\x0b\x32\x18.socket_fl.v1.TensorSpec\x12+\n\tbatchnorm\x18\x06 \x03(\x0b\x32\x18.socket_fl.v1.TensorSpec\x12\x10\n\x08\x65xamples\x18\x07 \x01(\x04\x12\x14\n\x0c\x64\x65lta_sha256\x18\x08 \x01(\x0c\"\xa5\x01\n\nEvaluation\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x10\n\x08held_out\x18\x05 \x03(\x04\x12\x14\n\x0ctransductive\x18\x06 \x03(\x04\x12\x17\n\nvalidation\x18\x07 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_validation\"U\n\x07Refusal\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0c\n\x04site\x18\x02 \x01(\t\x12$\n\x06reason\x18\x03 \x01(\x0e\x32\x14.socket_fl.v1.Reason*\xbc\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x11\n\rREASON_POLICY\x10\x01\x12\x11\n\rREASON_SCHEMA\x10\x02\x12\x11\n\rREASON_CONFIG\x10\x03\x12\x0f\n\x0bREASON_DATA\x10\x04\x12\x12\n\x0eREASON_RELEASE\x10\x05\x12\x11\n\rREASON_METHOD\x10\x06\x12\x14\n\x10REASON_MALFORMED\x10\x07\x12\x13\n\x0fREASON_INTERNAL\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/wire.proto\x12\x0csocket_fl.v1\x1a\x14protos/release.proto\"\x89\x01\n\x0c\x45nrolRequest\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x16\n\x0erelease_digest\x18\x03 \x01(\t\x12\x1f\n\x17\x66urther_release_digests\x18\x04 \x03(\t\x12\x14\n\x0csite_privacy\x18\x05 \x01(\x08\"\xb4\x01\n\tEnrolment\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x10\n\x08modality\x18\x03 \x01(\t\x12\x13\n\x0bhas_release\x18\x04 \x01(\x08\x12\x1f\n\x17\x66urther_release_digests\x18\x05 \x03(\t\x12\x0e\n\x06\x63ounts\x18\x06 \x01(\x08\x12\x0e\n\x06scores\x18\x07 \x01(\x08\x12\x19\n\x11parameters_sha256\x18\x08 \x01(\x0c\"K\n\x0cReleaseFiles\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xff\x01\n\x0cRoundRequest\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0e\n\x06rounds\x18\x04 \x01(\r\x12\x16\n\x0erelease_digest\x18\x05 \x01(\t\x12\x17\n\x0f\x65xperiment_json\x18\x06 \x01(\t\x12\x1f\n\x17\x66urther_release_digests\x18\x07 \x03(\t\x12\x12\n\nkeep_round\x18\x08 \x01(\r\x12\x19\n\x11parameters_sha256\x18\t \x01(\x0c\x12\x13\n\x0b\x62\x61se_sha256\x18\n \x01(\x0c\x12\x0e\n\x06scales\x18\x0b \x03(\x02\"\xe1\x01\n\x06Update\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12)\n\x07tensors\x18\x05 \x03(\x0b\x32\x18.socket_fl.v1.TensorSpec\x12+\n\tbatchnorm\x18\x06 \x03(\x0b\x32\x18.socket_fl.v1.TensorSpec\x12\x10\n\x08\x65xamples\x18\x07 \x01(\x04\x12\x14\n\x0c\x64\x65lta_sha256\x18\x08 \x01(\x0c\x12\x0e\n\x06scales\x18\t \x03(\x02\"\xa5\x01\n\nEvaluation\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x10\n\x08held_out\x18\x05 \x03(\x04\x12\x14\n\x0ctransductive\x18\x06 \x03(\x04\x12\x17\n\nvalidation\x18\x07 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_validation\"U\n\x07Refusal\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0c\n\x04site\x18\x02 \x01(\t\x12$\n\x06reason\x18\x03 \x01(\x0e\x32\x14.socket_fl.v1.Reason*\xcd\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x11\n\rREASON_POLICY\x10\x01\x12\x11\n\rREASON_SCHEMA\x10\x02\x12\x11\n\rREASON_CONFIG\x10\x03\x12\x0f\n\x0bREASON_DATA\x10\x04\x12\x12\n\x0eREASON_RELEASE\x10\x05\x12\x11\n\rREASON_METHOD\x10\x06\x12\x14\n\x10REASON_MALFORMED\x10\x07\x12\x13\n\x0fREASON_INTERNAL\x10\x08\x12\x0f\n\x0bREASON_BASE\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.wire_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REASON']._serialized_start=1036
-  _globals['_REASON']._serialized_end=1224
-  _globals['_ENROLREQUEST']._serialized_start=57
-  _globals['_ENROLREQUEST']._serialized_end=172
-  _globals['_ENROLMENT']._serialized_start=174
-  _globals['_ENROLMENT']._serialized_end=295
-  _globals['_RELEASEFILES']._serialized_start=297
-  _globals['_RELEASEFILES']._serialized_end=372
-  _globals['_ROUNDREQUEST']._serialized_start=375
-  _globals['_ROUNDREQUEST']._serialized_end=566
-  _globals['_UPDATE']._serialized_start=569
-  _globals['_UPDATE']._serialized_end=778
-  _globals['_EVALUATION']._serialized_start=781
-  _globals['_EVALUATION']._serialized_end=946
-  _globals['_REFUSAL']._serialized_start=948
-  _globals['_REFUSAL']._serialized_end=1033
+  _globals['_REASON']._serialized_start=1199
+  _globals['_REASON']._serialized_end=1404
+  _globals['_ENROLREQUEST']._serialized_start=58
+  _globals['_ENROLREQUEST']._serialized_end=195
+  _globals['_ENROLMENT']._serialized_start=198
+  _globals['_ENROLMENT']._serialized_end=378
+  _globals['_RELEASEFILES']._serialized_start=380
+  _globals['_RELEASEFILES']._serialized_end=455
+  _globals['_ROUNDREQUEST']._serialized_start=458
+  _globals['_ROUNDREQUEST']._serialized_end=713
+  _globals['_UPDATE']._serialized_start=716
+  _globals['_UPDATE']._serialized_end=941
+  _globals['_EVALUATION']._serialized_start=944
+  _globals['_EVALUATION']._serialized_end=1109
+  _globals['_REFUSAL']._serialized_start=1111
+  _globals['_REFUSAL']._serialized_end=1196
 # @@protoc_insertion_point(module_scope)

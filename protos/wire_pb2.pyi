@@ -20,6 +20,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_METHOD: _ClassVar[Reason]
     REASON_MALFORMED: _ClassVar[Reason]
     REASON_INTERNAL: _ClassVar[Reason]
+    REASON_BASE: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 REASON_POLICY: Reason
 REASON_SCHEMA: Reason
@@ -29,32 +30,41 @@ REASON_RELEASE: Reason
 REASON_METHOD: Reason
 REASON_MALFORMED: Reason
 REASON_INTERNAL: Reason
+REASON_BASE: Reason
 
 class EnrolRequest(_message.Message):
-    __slots__ = ("schema_version", "experiment", "release_digest", "further_release_digests")
+    __slots__ = ("schema_version", "experiment", "release_digest", "further_release_digests", "site_privacy")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     RELEASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     FURTHER_RELEASE_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    SITE_PRIVACY_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     experiment: str
     release_digest: str
     further_release_digests: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., release_digest: _Optional[str] = ..., further_release_digests: _Optional[_Iterable[str]] = ...) -> None: ...
+    site_privacy: bool
+    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., release_digest: _Optional[str] = ..., further_release_digests: _Optional[_Iterable[str]] = ..., site_privacy: _Optional[bool] = ...) -> None: ...
 
 class Enrolment(_message.Message):
-    __slots__ = ("schema_version", "site", "modality", "has_release", "further_release_digests")
+    __slots__ = ("schema_version", "site", "modality", "has_release", "further_release_digests", "counts", "scores", "parameters_sha256")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     MODALITY_FIELD_NUMBER: _ClassVar[int]
     HAS_RELEASE_FIELD_NUMBER: _ClassVar[int]
     FURTHER_RELEASE_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_SHA256_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     site: str
     modality: str
     has_release: bool
     further_release_digests: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, schema_version: _Optional[int] = ..., site: _Optional[str] = ..., modality: _Optional[str] = ..., has_release: _Optional[bool] = ..., further_release_digests: _Optional[_Iterable[str]] = ...) -> None: ...
+    counts: bool
+    scores: bool
+    parameters_sha256: bytes
+    def __init__(self, schema_version: _Optional[int] = ..., site: _Optional[str] = ..., modality: _Optional[str] = ..., has_release: _Optional[bool] = ..., further_release_digests: _Optional[_Iterable[str]] = ..., counts: _Optional[bool] = ..., scores: _Optional[bool] = ..., parameters_sha256: _Optional[bytes] = ...) -> None: ...
 
 class ReleaseFiles(_message.Message):
     __slots__ = ("schema_version", "manifest", "signature")
@@ -67,7 +77,7 @@ class ReleaseFiles(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class RoundRequest(_message.Message):
-    __slots__ = ("schema_version", "experiment", "round", "rounds", "release_digest", "experiment_json", "further_release_digests", "keep_round")
+    __slots__ = ("schema_version", "experiment", "round", "rounds", "release_digest", "experiment_json", "further_release_digests", "keep_round", "parameters_sha256", "base_sha256", "scales")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +86,9 @@ class RoundRequest(_message.Message):
     EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
     FURTHER_RELEASE_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     KEEP_ROUND_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    BASE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SCALES_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     experiment: str
     round: int
@@ -84,10 +97,13 @@ class RoundRequest(_message.Message):
     experiment_json: str
     further_release_digests: _containers.RepeatedScalarFieldContainer[str]
     keep_round: int
-    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., release_digest: _Optional[str] = ..., experiment_json: _Optional[str] = ..., further_release_digests: _Optional[_Iterable[str]] = ..., keep_round: _Optional[int] = ...) -> None: ...
+    parameters_sha256: bytes
+    base_sha256: bytes
+    scales: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., release_digest: _Optional[str] = ..., experiment_json: _Optional[str] = ..., further_release_digests: _Optional[_Iterable[str]] = ..., keep_round: _Optional[int] = ..., parameters_sha256: _Optional[bytes] = ..., base_sha256: _Optional[bytes] = ..., scales: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Update(_message.Message):
-    __slots__ = ("schema_version", "experiment", "site", "round", "tensors", "batchnorm", "examples", "delta_sha256")
+    __slots__ = ("schema_version", "experiment", "site", "round", "tensors", "batchnorm", "examples", "delta_sha256", "scales")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +112,7 @@ class Update(_message.Message):
     BATCHNORM_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     DELTA_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SCALES_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     experiment: str
     site: str
@@ -104,7 +121,8 @@ class Update(_message.Message):
     batchnorm: _containers.RepeatedCompositeFieldContainer[_release_pb2.TensorSpec]
     examples: int
     delta_sha256: bytes
-    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., site: _Optional[str] = ..., round: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[_release_pb2.TensorSpec, _Mapping]]] = ..., batchnorm: _Optional[_Iterable[_Union[_release_pb2.TensorSpec, _Mapping]]] = ..., examples: _Optional[int] = ..., delta_sha256: _Optional[bytes] = ...) -> None: ...
+    scales: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, schema_version: _Optional[int] = ..., experiment: _Optional[str] = ..., site: _Optional[str] = ..., round: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[_release_pb2.TensorSpec, _Mapping]]] = ..., batchnorm: _Optional[_Iterable[_Union[_release_pb2.TensorSpec, _Mapping]]] = ..., examples: _Optional[int] = ..., delta_sha256: _Optional[bytes] = ..., scales: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("schema_version", "experiment", "site", "round", "held_out", "transductive", "validation")

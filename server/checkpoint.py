@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 
 from server.state import PooledBatchNorm, ServerState
 from socket_core.errors import FederationError
-from socket_core.files import write_atomically
+from socket_core.files import put_atomically
 
 SCHEMA_VERSION = 2
 KEEP = 2
@@ -61,6 +61,8 @@ def write_checkpoint(path: Path, state: ServerState, identity: Identity, record:
         tensors |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
     if state.bridge is not None:
         tensors["bridge"] = state.bridge
+    if state.unrounded is not None:
+        tensors["unrounded"] = state.unrounded
     metadata = {
         "schema_version": str(SCHEMA_VERSION),
         "experiment": state.experiment,
@@ -69,7 +71,8 @@ def write_checkpoint(path: Path, state: ServerState, identity: Identity, record:
         "release_digest": identity.release_digest,
         "record": json.dumps(record),
     }
-    write_atomically(path, save(tensors, metadata | {"sha256": _sum(tensors, metadata)}))
+    metadata["sha256"] = _sum(tensors, metadata)
+    put_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))  # straight from where they are
 
 
 def _sum(tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> str:
@@ -119,7 +122,8 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
         )
     pooled = PooledBatchNorm(tensors["bn_mean"], tensors["bn_var"]) if "bn_mean" in tensors else None
     round_, parameters = int(metadata["round"]), tensors["parameters"]
-    state = ServerState(metadata["experiment"], round_, parameters, pooled, tensors.get("bridge"))
+    bridge, unrounded = tensors.get("bridge"), tensors.get("unrounded")
+    state = ServerState(metadata["experiment"], round_, parameters, pooled, bridge, unrounded)
     return state, json.loads(metadata["record"])
 
 

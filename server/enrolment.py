@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from protos.codec import ENROL, RELEASE, WireError, decode, encode, kind_of, reason_name
 from protos.wire_pb2 import Enrolment, EnrolRequest, Refusal, ReleaseFiles
-from server.messaging import exchange
+from server.messaging import collect
 from socket_core.config import NAME
 from socket_core.errors import FederationError
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS
@@ -40,12 +40,18 @@ class Roll:
         refused: Reason by node id.
         absent: Names of sites that took part and whose node is gone.
         names: What refused nodes that said so call themselves.
+        counts: Nodes that answer evaluations with counts.
+        scores: Nodes that answer with a label-free score if asked for one.
+        held: sha256 of the parameters that a node holds; of who is not in it, those of the release.
     """
 
     sites: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
     names: dict[int, str] = field(default_factory=dict)
+    counts: set[int] = field(default_factory=set)
+    scores: set[int] = field(default_factory=set)
+    held: dict[int, bytes] = field(default_factory=dict)
 
     def may_change(self) -> bool:
         """Whether somebody who is not on it has not said a last word."""
@@ -97,6 +103,7 @@ def enrol(
     experiment: str,
     releases: Mapping[str, Callable[[], dict[str, bytes]]],
     deadline_seconds: float,
+    site_privacy: bool = False,
 ) -> int:
     """Asks newcomers who they are and gives each release to those who lack it.
 
@@ -109,12 +116,14 @@ def enrol(
         releases: By digest, in the order of the sources, what reads a release's files; called only if a site
             lacks them.
         deadline_seconds: For each exchange: one to ask, and one for each release that somebody lacks.
+        site_privacy: Whether the federation protects sites as a whole.
 
     Returns:
         Bytes of release files sent.
     """
     for gone in [n for n in roll.sites if n not in nodes]:
         roll.absent.add(roll.sites.pop(gone))
+        roll.held.pop(gone, None)
     for again in [n for n, why in roll.refused.items() if n not in nodes or why in ASK_AGAIN]:
         if roll.refused.pop(again) == "no_reply":
             deadline_seconds = min(deadline_seconds, ASK_AGAIN_SECONDS)
@@ -122,12 +131,18 @@ def enrol(
     if not newcomers:
         return 0
     first, *further = releases
-    ask = encode(EnrolRequest(experiment=experiment, release_digest=first, further_release_digests=further))
-    replies = exchange(grid, dict.fromkeys(newcomers, ask), ENROL, group="enrol", deadline_seconds=deadline_seconds)
+    request = EnrolRequest(experiment=experiment, release_digest=first, further_release_digests=further)
+    request.site_privacy = site_privacy
+    ask = encode(request)
+    replies = collect(grid, dict.fromkeys(newcomers, ask), ENROL, group="enrol", deadline_seconds=deadline_seconds)
     answers = _admit(roll, replies)
     held = {node: {first} if answer.has_release else set() for node, answer in answers.items()}
     for node, answer in answers.items():
         held[node] |= set(answer.further_release_digests)
+        for said, nodes_ in ((answer.counts, roll.counts), (answer.scores, roll.scores)):
+            (nodes_.add if said else nodes_.discard)(node)
+        if answer.parameters_sha256:
+            roll.held[node] = answer.parameters_sha256
     total = 0
     for digest, read in releases.items():
         # Who refused an earlier release is off the roll, and is not sent a later one.
@@ -140,7 +155,7 @@ def enrol(
 def _give(grid: Grid, roll: Roll, nodes: list[int], files: dict[str, bytes], deadline_seconds: float) -> int:
     """Sends one release; nodes that do not take it leave the roll. Returns the bytes sent."""
     content = _release_message(files)
-    sent = exchange(grid, dict.fromkeys(nodes, content), RELEASE, group="release", deadline_seconds=deadline_seconds)
+    sent = collect(grid, dict.fromkeys(nodes, content), RELEASE, group="release", deadline_seconds=deadline_seconds)
     for node in nodes:
         roll.sites.pop(node)
     _admit(roll, sent)

@@ -10,51 +10,56 @@ import math
 from typing import Any
 
 import numpy as np
-from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import Message
 
-from protos.codec import EVALUATE, WireError, decode, size_of
-from protos.wire_pb2 import Evaluation, RoundRequest
+from protos.codec import EVALUATE, WireError, decode
+from protos.wire_pb2 import Evaluation
 from server.choice import mean_score
 from server.enrolment import Roll
-from server.messaging import exchange
+from server.sending import Sending
+from server.state import ServerState
 from socket_core.config import Experiment
 from socket_core.evaluation import scores
 
 
-def evaluate_round(grid: Grid, experiment: Experiment, roll: Roll, request: RecordDict, rounds: int) -> dict[str, Any]:
-    """Evaluates the state in ``request`` at all sites, if this round is due.
+def evaluate_round(
+    sending: Sending, experiment: Experiment, roll: Roll, state: ServerState, rounds: int
+) -> dict[str, Any]:
+    """Evaluates the state at all sites that would answer with something, if this round is due.
 
     Returns:
-        Counts by site under "held_out" and "transductive", and accuracies; label-free scores under "validation";
-        empty if not due.
+        Counts by site under "held_out" and "transductive", and accuracies; label-free scores under "validation"; bytes
+        sent, those of parameters apart: who has them need not be sent them to train. Empty if not due.
     """
-    asked = decode(request, RoundRequest)
-    round_, every = asked.round, experiment.federation.evaluate_every
+    round_, every = state.round, experiment.federation.evaluate_every
     due = every > 0 and round_ % every == 0
     if round_ != rounds and not due and experiment.method.validator == "none":
         return {}
-    replies = exchange(
-        grid,
-        dict.fromkeys(roll.sites, request),
-        EVALUATE,
-        group=str(round_),
-        deadline_seconds=experiment.federation.deadline_seconds,
-    )
-    held_out, transductive, validation = {}, {}, {}
-    for node, reply in sorted(replies.items()):
-        answer = _read(reply, asked, roll.sites[node], experiment.federation.max_examples)
+    answers: dict[str, Evaluation] = {}
+
+    def take(node: int, reply: Message | None) -> None:
+        answer = _read(reply, state, roll.sites[node], experiment.federation.max_examples)
         if answer is not None:
-            held_out[roll.sites[node]] = list(answer.held_out)
-            transductive[roll.sites[node]] = list(answer.transductive)
-            if answer.HasField("validation"):
-                validation[roll.sites[node]] = answer.validation
+            answers[roll.sites[node]] = answer
+            sending.holds([node], state)
+
+    sent = sending.ask(state, _who_answers(experiment, roll), EVALUATE, take, to_train=False)
+    validation = {site: a.validation for site, a in sorted(answers.items()) if a.HasField("validation")}
+    held_out = {site: list(a.held_out) for site, a in answers.items()}
+    transductive = {site: list(a.transductive) for site, a in answers.items()}
     return {
         "validation": mean_score(validation),
         "held_out": summary(held_out),
         "transductive": summary(transductive),
-        "evaluation_bytes": size_of(request) * len(replies),
+        "parameter_bytes": sent.parameters,
+        "evaluation_bytes": sent.rest,
     }
+
+
+def _who_answers(experiment: Experiment, roll: Roll) -> list[int]:
+    """Nodes that have counts or a score to answer with: deployed, each question is a process that is started."""
+    scored = experiment.method.validator != "none"
+    return [node for node in roll.sites if node in roll.counts or (scored and node in roll.scores)]
 
 
 def summary(counts: dict[str, list[int]]) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def summary(counts: dict[str, list[int]]) -> dict[str, Any]:
     }
 
 
-def _read(reply: Message | None, asked: RoundRequest, site: str, limit: int) -> Evaluation | None:
+def _read(reply: Message | None, asked: ServerState, site: str, limit: int) -> Evaluation | None:
     """A well-formed evaluation of that site and round, else None: metrics never stop a run."""
     if reply is None or not reply.has_content():
         return None

@@ -9,12 +9,13 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from flwr.app import RecordDict
 
-from protos.codec import encode
+from protos.codec import encode, sha256
 from protos.wire_pb2 import RoundRequest
 from server.sources import SourceFiles
 from server.state import ServerState
 from socket_core.config import Experiment
 from socket_core.errors import ConfigError
+from socket_core.packing import Packed
 from socket_core.release import Release
 from socket_core.stages import federated_rounds, place_of
 
@@ -79,17 +80,51 @@ def travelling(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"data": data, "network": network})
 
 
-def request_for(job: Job, state: ServerState, *, to_train: bool = True, keep_round: int = 0) -> RecordDict:
+@dataclass(frozen=True)
+class Step:
+    """The change from one round's parameters to those of the next, as it travels.
+
+    Attributes:
+        base_sha256: Of the parameters before it.
+        change: What is added to them.
+    """
+
+    base_sha256: bytes
+    change: Packed
+
+
+def request_for(
+    job: Job,
+    state: ServerState,
+    *,
+    to_train: bool = True,
+    keep_round: int = 0,
+    by: Step | Literal["whole", "held"] = "whole",
+    digest: bytes = b"",
+) -> RecordDict:
     """The request that carries ``state`` to a site, for the round that it names.
 
     The translator goes along in every round that trains with it: a site that joins late, or a server that resumes,
     needs no memory of who has it.
+
+    Args:
+        job: What runs.
+        state: The parameters to work with, and the round.
+        to_train: Whether to train, or to evaluate.
+        keep_round: The best round so far, 0 if rounds are not scored.
+        by: How the network's parameters come to the site: whole, as a step from those that it holds, or not at all,
+            because it holds them.
+        digest: sha256 of the parameters, if it is known already.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     if state.bridge is not None and to_train:
         arrays["bridge"] = state.bridge
-    if place_of(job.experiment, state.round).stage == "adapt":
-        arrays["parameters"] = state.parameters
+    adapts = place_of(job.experiment, state.round).stage == "adapt"
+    if adapts:
+        if by == "whole":
+            arrays["parameters"] = state.parameters
+        elif isinstance(by, Step):
+            arrays["change"] = by.change.values
         if state.batchnorm is not None:
             arrays |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
     payload = RoundRequest(
@@ -100,5 +135,8 @@ def request_for(job: Job, state: ServerState, *, to_train: bool = True, keep_rou
         further_release_digests=job.digests[1:],
         experiment_json=travelling(job.experiment).model_dump_json(),
         keep_round=keep_round,
+        parameters_sha256=(digest or sha256(state.parameters)) if adapts else b"",
+        base_sha256=by.base_sha256 if adapts and isinstance(by, Step) else b"",
+        scales=by.change.scales.tolist() if adapts and isinstance(by, Step) else (),
     )
     return encode(payload, arrays)

@@ -1,7 +1,8 @@
 """A Flower Grid in this process: the real ServerApp and ClientApp without Ray or network.
 
-Messages are copied on the way, so that neither side can share memory with the other. Nodes may
-be silenced, delayed or made to fail: this is what most federation tests and in-process comparisons run on.
+Messages are copied on the way, so that neither side can share memory with the other. A node works when its answer is
+asked for, so that answers do not pile up. Nodes may be silenced, delayed or made to fail: this is what most federation
+tests and in-process comparisons run on.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class LocalGrid(Grid):
         self._app: ClientCall = app
         self.contexts = dict(contexts)
         self._numbers = itertools.count(1)
-        self._ready: dict[str, tuple[float, Message]] = {}
+        self._waiting: dict[str, tuple[float, Message]] = {}
+        self._worked = 0.0
         # Messages take the identity of the process that makes them; Flower sets it, and here there is no Flower.
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SERVER, 1
 
@@ -59,15 +61,13 @@ class LocalGrid(Grid):
         return list(self.contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Lets each node answer at once; the answers wait to be pulled."""
+        """Puts the messages where their nodes find them."""
         identifiers = []
         for unsent in messages:
             identifier = f"message-{next(self._numbers)}"
             message = _numbered(unsent, identifier)
             identifiers.append(identifier)
-            reply = self.deliver(message)
-            if reply is not None:
-                self._ready[identifier] = (time.monotonic() + self.delay(message), reply)
+            self._waiting[identifier] = (self._now() + self.delay(message), message)
         return identifiers
 
     def deliver(self, message: Message) -> Message | None:
@@ -86,10 +86,19 @@ class LocalGrid(Grid):
         return 0.0
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Answers that have arrived, last sent first: callers must not rely on an order."""
-        now = time.monotonic()
-        arrived = [i for i in message_ids if i in self._ready and self._ready[i][0] <= now]
-        return [self._ready.pop(i)[1] for i in reversed(arrived)]
+        """Lets nodes answer in the order asked for; hands over last first: callers must not rely on an order."""
+        now, started = self._now(), time.monotonic()
+        arrived = []
+        for identifier in message_ids:
+            if identifier in self._waiting and self._waiting[identifier][0] <= now:
+                reply = self.deliver(self._waiting.pop(identifier)[1])
+                arrived += [reply] if reply is not None else []
+        self._worked += time.monotonic() - started
+        return arrived[::-1]
+
+    def _now(self) -> float:
+        """A clock that stands while nodes work: they do so one after another here, and side by side elsewhere."""
+        return time.monotonic() - self._worked
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """Not used: :func:`server.messaging.exchange` pushes and pulls."""

@@ -1,12 +1,13 @@
 """Requests to many sites and their replies before a deadline, over any Flower Grid.
 
-Replies are matched by the message that they answer: an error reply for a lost node carries no usable sender.
+Replies are matched by the message that they answer: an error reply for a lost node carries no usable sender. Each is
+handed on as it arrives and let go, so that large ones are never in memory together.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -14,49 +15,78 @@ from flwr.serverapp import Grid
 POLL_SECONDS = (0.02, 0.5)
 """First and longest pause between two polls."""
 
+IN_FLIGHT_BYTES = 1 << 24
+"""Of replies that one pull may bring: a pull hands over whatever is there, and it is all in memory then."""
+
 
 def exchange(
     grid: Grid,
-    requests: Mapping[int, RecordDict],
+    requests: dict[int, RecordDict],
     message_type: str,
     *,
     group: str,
     deadline_seconds: float,
-    on_reply: Callable[[int, int], None] | None = None,
-) -> dict[int, Message | None]:
-    """Sends one request to each node and collects what comes back in time.
+    take: Callable[[int, Message], None],
+    reply_bytes: int = 0,
+) -> list[int]:
+    """Sends one request to each node and hands on what comes back in time, in whatever order it comes.
+
+    The deadline is for the sites: the time in which replies that have arrived are fetched and taken does not count.
 
     Args:
         grid: Flower's grid.
-        requests: Content by node id.
+        requests: Content by node id; emptied once it is sent, so that it is not kept while replies come.
         message_type: Flower message type.
         group: Flower group id, for its logs.
         deadline_seconds: Time for all replies together; late ones are never looked at.
-        on_reply: Called with (replies so far, requests).
+        take: Called with a node and its reply, once for each node that replies in time; must keep nothing of it that
+            is large.
+        reply_bytes: About what a reply weighs, which decides how many are pulled at once.
 
     Returns:
-        The reply of each node, or None where none came in time.
+        Nodes that did not reply in time, in the order of ``requests``.
     """
     messages = [
         Message(content, node, message_type, ttl=deadline_seconds, group_id=group) for node, content in requests.items()
     ]
-    nodes = list(requests)
-    waiting = dict(zip(grid.push_messages(messages), nodes, strict=True))
-    replies: dict[int, Message | None] = dict.fromkeys(nodes)
+    waiting = dict(zip(grid.push_messages(messages), requests, strict=True))
+    silent = dict.fromkeys(requests)
+    messages.clear()
+    requests.clear()
     waiting.pop("", None)  # a node that left between listing and sending has no message id
+    at_once = max(1, IN_FLIGHT_BYTES // max(1, reply_bytes))
     end, pause = time.monotonic() + deadline_seconds, POLL_SECONDS[0]
     last = False  # one more look when the time is up: a reply may have come during the pause
     while waiting and not last:
-        last = time.monotonic() >= end
-        arrived = list(grid.pull_messages(list(waiting)))
-        for reply in arrived:
-            node = waiting.pop(reply.metadata.reply_to_message_id, None)
-            if node is None:
+        last, came = time.monotonic() >= end, False
+        for some in _parts(list(waiting), at_once):
+            started = time.monotonic()
+            arrived = list(grid.pull_messages(some))
+            if not arrived:
                 continue
-            replies[node] = reply
-            if on_reply is not None:
-                on_reply(sum(r is not None for r in replies.values()), len(requests))
+            came = True
+            while arrived:
+                node = waiting.pop(arrived[-1].metadata.reply_to_message_id, None)
+                reply = arrived.pop()
+                if node is not None:
+                    del silent[node]
+                    take(node, reply)
+                del reply  # before the next one is pulled
+            end += time.monotonic() - started
         if waiting and not last:
-            pause = POLL_SECONDS[0] if arrived else min(2 * pause, POLL_SECONDS[1])
+            pause = POLL_SECONDS[0] if came else min(2 * pause, POLL_SECONDS[1])
             time.sleep(min(pause, max(0.0, end - time.monotonic())))
+    return list(silent)
+
+
+def collect(
+    grid: Grid, requests: dict[int, RecordDict], message_type: str, *, group: str, deadline_seconds: float
+) -> dict[int, Message | None]:
+    """As :func:`exchange`, for replies that are small: all of them by node, None where none came in time."""
+    replies: dict[int, Message | None] = dict.fromkeys(requests)
+    exchange(grid, requests, message_type, group=group, deadline_seconds=deadline_seconds, take=replies.__setitem__)
     return replies
+
+
+def _parts(identifiers: list[str], size: int) -> list[list[str]]:
+    return [identifiers[start : start + size] for start in range(0, len(identifiers), size)]

@@ -53,13 +53,12 @@ class Protection:
                 f"the checkpoint is of round {state.round}, the ledger has {charged} of its rounds", self._ledger.path
             )
 
-    def spend(self, job: str, updates: Sequence[SiteUpdate], length: int) -> tuple[Blur, dict[str, Any]]:
-        """Writes a round down, then draws its noise; on the disk when this returns, before anything is summed.
+    def spend(self, job: str, updates: Sequence[SiteUpdate]) -> tuple[Blur, dict[str, Any]]:
+        """Writes a round down, then opens a source of noise; on the disk when this returns, before anything is summed.
 
         Args:
             job: Name of the job.
             updates: Screened; the round is charged to their sites.
-            length: Values of a change.
 
         Returns:
             What :func:`server.aggregation.apply` needs, and facts for the round's record.
@@ -71,18 +70,19 @@ class Protection:
         account = self._ledger.account(names, job, site_limits(self._experiment, self._event))
         account.charge(self._event, clip=self._cfg.clip, noise=self._cfg.noise)
         facts = {"sigma": self._event.sigma, "noise": self._cfg.noise, "charged": self._charged(job)}
-        return self._blur(length), {"site_privacy": facts}
+        return self._blur(), {"site_privacy": facts}
 
     def largest_share(self, length: int) -> float | None:
         """The norm that no honest update passes, where sites add noise; else None."""
         cfg, sites = self._cfg, self._experiment.federation.sites
         return largest_share(length, self._event.sigma, cfg.clip, sites) if cfg.noise == "sites" else None
 
-    def _blur(self, length: int) -> Blur:
+    def _blur(self) -> Blur:
         cfg, sites = self._cfg, self._experiment.federation.sites
         if cfg.noise == "sites":
             return Blur(sites)
-        return Blur(sites, cfg.clip, noise_share(length, self._event.sigma, cfg.clip, 1, fresh_generator()))
+        source = fresh_generator()
+        return Blur(sites, cfg.clip, lambda length: noise_share(length, self._event.sigma, cfg.clip, 1, source))
 
     def _charged(self, job: str) -> int:
         return sum(charge.event.steps for charge in self._ledger.charges() if charge.job == job)

@@ -7,6 +7,7 @@ a round changes nothing on disk until its checkpoint is renamed into place.
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections.abc import Callable
@@ -16,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 
-from protos.codec import TRAIN, reason_name, size_of
+from protos.codec import TRAIN, reason_name
 from protos.wire_pb2 import REASON_RELEASE
 from server.aggregation import SiteUpdate, apply
 from server.checkpoint import (
@@ -33,16 +34,18 @@ from server.checkpoint import (
 from server.choice import best_round, is_over
 from server.enrolment import PAUSE_SECONDS, Roll, enrol, wait_for_nodes
 from server.evaluation import evaluate_round
-from server.job import Job, request_for
+from server.intake import Intake
+from server.job import Job
 from server.journal import Journal
-from server.messaging import exchange
 from server.protection import Protection
-from server.screening import Expectation, Rejected, screen_all
+from server.screening import Expectation, Rejected
+from server.sending import Sending, Sent, rounded
 from server.state import ServerState, init
 from socket_core.combined import combine, combined_digest
 from socket_core.engine import make_bridge
 from socket_core.errors import FederationError
-from socket_core.exchange import Flat, batchnorm_specs, bridge_specs, length, travelling_specs
+from socket_core.exchange import Flat, batchnorm_specs, bridge_specs, flatten, length, parameters_of, travelling_specs
+from socket_core.packing import as_it_is, norm_of
 from socket_core.release import pack_release
 from socket_core.stages import Stage, place_of
 
@@ -111,6 +114,8 @@ class _Session:
             "bridge": bridge_specs(bridge) if bridge is not None else (),
         }
         self._batchnorm = batchnorm_specs(source, policy)
+        initial = flatten(parameters_of(source), self._tensors["adapt"])
+        self.sending = Sending(grid, job, self.roll, initial)
 
     def enrol(self, state: ServerState, nodes: list[int]) -> None:
         """Asks newcomers who they are, and gives each release to those who lack it."""
@@ -122,6 +127,7 @@ class _Session:
             experiment=state.experiment,
             releases={d: partial(pack_release, f) for d, f in zip(self.job.digests, folders, strict=True)},
             deadline_seconds=self.job.experiment.federation.enrol_seconds,
+            site_privacy=self.job.experiment.site_privacy is not None,
         )
 
     def gather(self, state: ServerState, nodes: list[int]) -> None:
@@ -147,42 +153,51 @@ class _Session:
             round=state.round + 1,
             tensors=self._tensors[stage],
             batchnorm=self._batchnorm if stage == "adapt" else (),
-            parameter_norm=float(np.linalg.norm(_trained(state, stage).astype(np.float64))),
+            parameter_norm=norm_of(as_it_is(_trained(state, stage))),
             max_examples=federation.max_examples,
             max_relative_update=federation.max_relative_update,
             largest_share=protection.largest_share(size) if protection is not None else None,
             dtype=federation.update_dtype,
         )
         self.tell("round opened", {"round": expected.round})
-        best = best_round(self.journal.read()) or 0
-        request = request_for(self.job, replace(state, round=expected.round), keep_round=best)
-        replies = exchange(
-            self.grid,
-            dict.fromkeys(self.roll.sites, request),
-            TRAIN,
-            group=str(expected.round),
-            deadline_seconds=federation.deadline_seconds,
-            on_reply=lambda done, total: self.tell("reply", {"done": done, "of": total}),
-        )
-        updates, refused = screen_all([(self.roll.sites[node], r) for node, r in replies.items()], expected)
-        declined = self.roll.declined()
-        self.tell("replies screened", {"accepted": [u.site for u in updates], "refused": _named(refused)})
-        _require_quorum(updates, refused, self.roll, federation.quorum, expected.round)
-        blur, charged = protection.spend(state.experiment, updates, size) if protection is not None else (None, {})
-        state = apply(state, updates, federation.weighting, stage, blur)
+        with Intake(self.job.home / "arriving", expected) as intake:
+            sent = self._ask(replace(state, round=expected.round), intake, size)
+            updates, refused = intake.updates(), intake.refused
+            declined = self.roll.declined()
+            self.tell("replies screened", {"accepted": [u.site for u in updates], "refused": _named(refused)})
+            _require_quorum(updates, refused, self.roll, federation.quorum, expected.round)
+            blur, charged = protection.spend(state.experiment, updates) if protection is not None else (None, {})
+            after = apply(state, updates, federation.weighting, stage, blur)
+        state, self.sending.step = rounded(state, after, self._tensors["adapt"], federation.download_dtype)
         self.tell("aggregated", {"round": state.round})
         seconds, release_bytes, self._release_bytes = time.monotonic() - started, self._release_bytes, 0
-        record = _record(state, updates, refused, request, replies) | {"stage": stage} | charged
+        record = _record(state, updates, refused) | {"stage": stage} | charged
+        record |= {"bytes_down": sent.parameters + sent.rest, "bytes_up": intake.bytes_up}
         record |= {"absent": sorted(self.roll.absent), "declined": declined, "release_bytes": release_bytes}
         self.roll.ask_again({site for site, why in refused.items() if why.detail == LACKS_RELEASE})
         return state, record | {"train_seconds": round(seconds, 3)}
+
+    def _ask(self, state: ServerState, intake: Intake, size: int) -> Sent:
+        """Asks all sites to train and gives each reply to ``intake`` as it comes."""
+        sites, done = self.roll.sites, itertools.count(1)
+
+        def take(node: int, reply: Message | None) -> None:
+            if intake.take(sites[node], reply):
+                self.sending.holds([node], state)
+            if reply is not None:
+                self.tell("reply", {"done": next(done), "of": len(sites)})
+
+        weight = size * np.dtype(self.job.experiment.federation.update_dtype).itemsize
+        best = best_round(self.journal.read()) or 0
+        return self.sending.ask(state, list(sites), TRAIN, take, to_train=True, keep_round=best, reply_bytes=weight)
 
     def close_round(self, state: ServerState, record: dict[str, Any]) -> None:
         """Evaluates the new state where that is due, and writes the round's metrics."""
         experiment = self.job.experiment
         if place_of(experiment, state.round).stage == "adapt":
-            request = request_for(self.job, state, to_train=False)
-            record |= evaluate_round(self.grid, experiment, self.roll, request, self.job.rounds)
+            found = evaluate_round(self.sending, experiment, self.roll, state, self.job.rounds)
+            record["bytes_down"] += found.pop("parameter_bytes", 0)
+            record |= found
         self.tell("evaluated", {"round": state.round})
         if best_round([*self.journal.read(), record]) == state.round:
             write_checkpoint(self._best, state, self.identity, record)
@@ -244,21 +259,12 @@ def _require_quorum(
     )
 
 
-def _record(
-    state: ServerState,
-    updates: list[SiteUpdate],
-    refused: dict[str, Rejected],
-    request: RecordDict,
-    replies: dict[int, Message | None],
-) -> dict[str, Any]:
-    up = {node: size_of(r.content) for node, r in replies.items() if r is not None and r.has_content()}
+def _record(state: ServerState, updates: list[SiteUpdate], refused: dict[str, Rejected]) -> dict[str, Any]:
     return {
         "round": state.round,
         "sites": [u.site for u in updates],
         "examples": [u.examples for u in updates],
         "refused": _named(refused),
-        "bytes_down": size_of(request) * len(replies),
-        "bytes_up": sum(up.values()),
     }
 
 

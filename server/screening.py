@@ -6,21 +6,22 @@ and finiteness are. Each refusal has a name; the round goes on without the site 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
-from protos.codec import WireError, decode, kind_of, reason_name, sha256, values_of
+from protos.codec import WireError, array_record, decode, kind_of, reason_name, sha256, values_of
 from protos.release_pb2 import TensorSpec
 from protos.wire_pb2 import REASON_SCHEMA, Refusal, Update
-from server.aggregation import SiteUpdate
-from server.state import PooledBatchNorm
+from server.aggregation import SiteUpdate, Statistics
 from socket_core.config import UpdateType
 from socket_core.exchange import Flat, Spec, length
+from socket_core.packing import Packed, as_it_is, ends_of, norm_of
 
 LARGEST_STATISTIC = 1e15
 """Of a mean or variance: pooling squares means, and float32 ends at 3.4e38."""
@@ -107,30 +108,16 @@ def screen(reply: Message | None, site: str, expected: Expectation) -> SiteUpdat
         raise Rejected(Why.NO_EXAMPLES, "claims 0 images")
     if update.examples > expected.max_examples:
         raise Rejected(Why.TOO_MANY_EXAMPLES, f"claims {update.examples}, the limit is {expected.max_examples}")
-    values = {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
-    _check_values(values, expected)
-    pooled = PooledBatchNorm(values["bn_mean"], values["bn_var"]) if expected.batchnorm else None
-    return SiteUpdate(site, update.examples, values["delta"], pooled)
-
-
-def screen_all(
-    replies: Sequence[tuple[str, Message | None]], expected: Expectation
-) -> tuple[list[SiteUpdate], dict[str, Rejected]]:
-    """Screens (site, reply) pairs; a site that answers twice keeps its first answer.
-
-    Returns:
-        Updates in site-name order, and refusals by site.
-    """
-    updates: dict[str, SiteUpdate] = {}
-    refused: dict[str, Rejected] = {}
-    for site, reply in sorted(replies, key=lambda pair: pair[0]):
-        try:
-            if site in updates:
-                raise Rejected(Why.DUPLICATE_SITE, "a second answer under this name")
-            updates[site] = screen(reply, site, expected)
-        except Rejected as rejected:
-            refused[site] = rejected
-    return [updates[name] for name in sorted(updates)], refused
+    ends = ends_of(expected.tensors)
+    delta = Packed(arrays["delta"], _scales(update, expected), ends)  # type: ignore[arg-type]  # _arrays saw to it
+    norm = norm_of(delta)
+    _check_norm(norm, expected)
+    statistics = None
+    if expected.batchnorm:
+        mean, var = arrays["bn_mean"].astype(np.float32, copy=False), arrays["bn_var"].astype(np.float32, copy=False)
+        _check_statistics(mean, var)
+        statistics = Statistics(as_it_is(mean), as_it_is(var))
+    return SiteUpdate(site, update.examples, delta, norm, statistics)
 
 
 def _payload(records: RecordDict) -> Update:
@@ -173,7 +160,7 @@ def _arrays(records: RecordDict, expected: Expectation) -> dict[str, NDArray[np.
     sizes = {"delta": length(expected.tensors)}
     if expected.batchnorm:
         sizes |= {"bn_mean": length(expected.batchnorm), "bn_var": length(expected.batchnorm)}
-    record = records.array_records.get("arrays", ArrayRecord())
+    record = array_record(records)
     if missing := sorted(sizes.keys() - record.keys()):
         raise Rejected(Why.MISSING_KEY, f"array {missing[0]}")
     if extra := sorted(record.keys() - sizes.keys()):
@@ -195,17 +182,33 @@ def _arrays(records: RecordDict, expected: Expectation) -> dict[str, NDArray[np.
     return out
 
 
-def _check_values(arrays: dict[str, Flat], expected: Expectation) -> None:
-    for name, value in arrays.items():
-        if not np.isfinite(value).all():
-            raise Rejected(Why.NOT_FINITE, f"array {name}")
-    norm = float(np.linalg.norm(arrays["delta"].astype(np.float64)))
+def _scales(update: Update, expected: Expectation) -> NDArray[np.float32]:
+    """Of an int8 delta, one for each tensor; none of any other."""
+    scales = np.array(update.scales, dtype=np.float32)
+    wanted = len(expected.tensors) if expected.dtype == "int8" else 0
+    if len(scales) != wanted:
+        raise Rejected(Why.WRONG_SHAPE, f"{len(scales)} scales, expected {wanted}")
+    if not np.isfinite(scales).all():
+        raise Rejected(Why.NOT_FINITE, "scales")
+    if (scales < 0).any():
+        raise Rejected(Why.MALFORMED, "a negative scale")
+    return scales
+
+
+def _check_norm(norm: float, expected: Expectation) -> None:
+    if not math.isfinite(norm):
+        raise Rejected(Why.NOT_FINITE, "array delta")
     relative = expected.max_relative_update * expected.parameter_norm
     limit = relative if expected.largest_share is None else expected.largest_share
     if norm > limit:
         raise Rejected(Why.TOO_LARGE, f"norm {norm:.3g}, the limit is {limit:.3g}")
-    for name in sorted(arrays.keys() - {"delta"}):
-        if np.abs(arrays[name]).max() > LARGEST_STATISTIC:
+
+
+def _check_statistics(mean: Flat, var: Flat) -> None:
+    for name, value in (("bn_mean", mean), ("bn_var", var)):
+        if not np.isfinite(value).all():
+            raise Rejected(Why.NOT_FINITE, f"array {name}")
+        if len(value) and np.abs(value).max() > LARGEST_STATISTIC:
             raise Rejected(Why.TOO_LARGE, f"array {name}, the limit is {LARGEST_STATISTIC:.0e}")
-    if "bn_var" in arrays and (arrays["bn_var"] < 0).any():
+    if (var < 0).any():
         raise Rejected(Why.NEGATIVE_VARIANCE, "array bn_var")

@@ -29,6 +29,7 @@ class ServerState:
         parameters: Travelling parameters, flat, in the order of ``travelling_specs``.
         batchnorm: Pooled statistics, once a round with ``bn_policy: pooled`` is over.
         bridge: Parameters of the shared translator, where there is one, in the order of ``bridge_specs``.
+        unrounded: What ``parameters`` would be had no change been rounded on its way down; None where none was.
     """
 
     experiment: str
@@ -36,6 +37,7 @@ class ServerState:
     parameters: Flat
     batchnorm: PooledBatchNorm | None = None
     bridge: Flat | None = None
+    unrounded: Flat | None = None
 
 
 def init(source: Model, experiment: Experiment, job: str) -> ServerState:

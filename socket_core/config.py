@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 BnPolicy = Literal["local", "source", "pooled"]
-UpdateType = Literal["float32", "float16"]
+UpdateType = Literal["float32", "float16", "int8"]
 
 
 class NetworkConfig(Section):
@@ -104,7 +104,10 @@ class FederationConfig(Section):
     quorum: int = Field(2, ge=1, description="sites that must answer a round")
     enrol_seconds: float = Field(120.0, gt=0, description="how long sites are waited for")
     deadline_seconds: float = Field(600.0, gt=0, description="per round")
-    update_dtype: UpdateType = Field("float32", description="of the change that a site sends; float16 halves its bytes")
+    update_dtype: UpdateType = Field("float32", description="of the change that a site sends: 4, 2 or 1 bytes a value")
+    download_dtype: UpdateType = Field(
+        "float32", description="of the change sent down to sites that hold the round before's parameters"
+    )
     max_examples: int = Field(1_000_000, ge=1, description="largest number of images a site may claim")
     max_relative_update: float = Field(10.0, gt=0, description="largest norm of a delta over that of the parameters")
     evaluate_every: int = Field(1, ge=0, description="rounds between evaluations; 0: only after the last")
@@ -195,7 +198,9 @@ class Experiment(Section):
         """
         # Left out where there is none: an experiment without them is what it was before there could be any.
         unused = {key: True for key in ("further_sources", "privacy", "site_privacy") if not getattr(self, key)}
-        return hashlib.sha256(self.model_dump_json(exclude=OPERATIONAL | unused).encode()).hexdigest()
+        exact = {"download_dtype": True} if self.federation.download_dtype == "float32" else {}
+        left_out = OPERATIONAL | unused | {"federation": OPERATIONAL["federation"] | exact}
+        return hashlib.sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
 
     def source_digest(self) -> str:
         """sha256 of all settings that decide the source model; which files lie in ``data.root`` is not seen."""

@@ -98,6 +98,8 @@ def not_of_one_site(experiment: Experiment) -> str:
         return "federation.weighting examples lets a site weigh more than its clipped change: set it to equal"
     if federation.bn_policy == "pooled":
         return "federation.bn_policy pooled sends moments that nothing clips: set it to local or source"
+    if federation.update_dtype == "int8":
+        return "federation.update_dtype int8 adds residuals to a clipped change: set it to float32 or float16"
     if experiment.method.validator != "none":
         return f"method.validator {experiment.method.validator} sends a score without noise: set it to none"
     if asked.noise == "sites" and federation.quorum != federation.sites:

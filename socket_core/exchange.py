@@ -20,14 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from socket_core.batchnorm import bn_layers, bn_parameter_names
-from socket_core.config import BnPolicy, UpdateType
-from socket_core.errors import MethodError
+from socket_core.config import BnPolicy
 from socket_core.models import Model
 from socket_core.translators import Bridge
 
 Flat = NDArray[np.float32]
-FlatUpdate = NDArray[np.float32] | NDArray[np.float16]
-"""A change as it travels."""
 
 Spec = tuple[str, tuple[int, ...]]
 """Key and shape of one tensor."""
@@ -71,25 +68,6 @@ def flatten(tensors: dict[str, Tensor], specs: Sequence[Spec]) -> Flat:
         out[at : at + size] = tensors[key].detach().cpu().numpy().reshape(-1)
         at += size
     return out
-
-
-def packed(change: Flat, dtype: UpdateType) -> FlatUpdate:
-    """A change in the type that it travels in.
-
-    float16 keeps 11 bits of each value and nothing below 6e-8; aggregation is in float32 in either case.
-
-    Raises:
-        MethodError: If a value is beyond what float16 holds, 65504.
-    """
-    if dtype == "float32":
-        return change
-    if len(change) and float(np.abs(change).max()) > float(np.finfo(np.float16).max):
-        raise MethodError(
-            f"a parameter has changed by {np.abs(change).max():.3g}, float16 ends at 65504",
-            where="federation.update_dtype",
-            remedy="use float32, or lower method.lr",
-        )
-    return change.astype(np.float16)
 
 
 def unflatten(flat: Flat, specs: Sequence[Spec]) -> dict[str, Tensor]:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client import handlers
 from client.app import app
 from client.site_file import SitePolicy
 from protos.codec import ENROL, EVALUATE, RELEASE, SCHEMA_VERSION, TRAIN, WireError, decode, encode, kind_of
 from protos.wire_pb2 import (
+    REASON_BASE,
     REASON_CONFIG,
     REASON_DATA,
     REASON_INTERNAL,
@@ -195,12 +197,22 @@ CASES: list[tuple[str, Callable[[Bench], RecordDict], Reason]] = [
         lambda b: round_request(b, experiment_json=_experiment_json(b, method__lr=1e30, federation__steps=6)),
         REASON_METHOD,
     ),
-    ("no arrays", lambda b: _without_arrays(round_request(b)), REASON_MALFORMED),
+    (
+        "parameters that are not held",
+        lambda b: _with_arrays(round_request(b, parameters_sha256=b"x" * 32), {}),
+        REASON_BASE,
+    ),
+    (
+        "a change without its array",
+        lambda b: _with_arrays(round_request(b, base_sha256=b"x" * 32), {}),
+        REASON_MALFORMED,
+    ),
+    ("an array too many", lambda b: _with_arrays(round_request(b), {"delta": np.zeros(3)}), REASON_MALFORMED),
 ]
 
 
-def _without_arrays(records: RecordDict) -> RecordDict:
-    del records["arrays"]
+def _with_arrays(records: RecordDict, arrays: dict[str, Any]) -> RecordDict:
+    records["arrays"] = ArrayRecord({name: Array(values) for name, values in arrays.items()})
     return records
 
 
@@ -320,4 +332,6 @@ def test_a_round_writes_into_the_home_of_its_site_only(bench: Bench, tmp_path: P
     call(round_request(bench), TRAIN, bench.context(0, 1))
     after = tree(tmp_path)
     changed = {path for path in after if after[path] != before.get(path)}
-    assert changed == WRITTEN | {"home/sites/site-00/jobs/job-1/round-00001.safetensors"}
+    assert changed == WRITTEN | {
+        f"home/sites/site-00/jobs/job-1/{name}.safetensors" for name in ("round-00001", "parameters")
+    }

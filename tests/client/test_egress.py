@@ -137,8 +137,10 @@ def test_no_loss_is_sent(captured: Captured) -> None:
     for records in captured.sent:
         payload = decode(records, PAYLOADS[kind_of(records)])
         floats = {f.name for f in payload.DESCRIPTOR.fields if f.cpp_type in (f.CPPTYPE_FLOAT, f.CPPTYPE_DOUBLE)}
-        assert floats <= {"validation"}  # asked for by method.validator only, which is off here
-        assert not floats or not payload.HasField("validation")
+        # The one by method.validator only, which is off here; the other of int8 only.
+        assert floats <= {"validation", "scales"}
+        assert "scales" not in floats or not payload.scales
+        assert "validation" not in floats or not payload.HasField("validation")
         assert not [f for f in payload.DESCRIPTOR.fields if "loss" in f.name]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from PIL import Image
 
 from client.evidence_format import open_evidence
+from client.held import parameters_for
 from client.journal import Journal
 from client.site_file import read_site_file
+from client.store import HELD, SiteStore
 from deploy.layout import open_deployment
 from protos import codec
 from protos.wire_pb2 import Enrolment, EnrolRequest, Evaluation, Refusal, ReleaseFiles, RoundRequest, Update
@@ -25,13 +27,15 @@ from socket_core.config import load_experiment, parse_experiment_json
 from socket_core.data.decode import decode
 from socket_core.data.readers.lists import build_index
 from socket_core.errors import SocketError
+from socket_core.exchange import length, travelling_specs
 from socket_core.export.card import read_adapted
+from socket_core.packing import Packed, pack
 from socket_core.privacy.ledger import Ledger
 from socket_core.release import MANIFEST, SIGNATURE, WEIGHTS, unpack_release
-from tests.core.release_builders import PUBLIC
+from tests.core.release_builders import PUBLIC, make_network
 from tests.fuzz.samples import Samples
 from tests.server.builders import reply_with
-from tests.server.screening_builders import EXPECTED, good
+from tests.server.screening_builders import EXPECTED, TENSORS, good
 
 Run = Callable[[bytes], object]
 
@@ -65,6 +69,8 @@ def targets(samples: Samples) -> list[Target]:
         Target("header of weights", [samples.release[WEIGHTS]], _header),
         *(_wire(kind) for kind in (EnrolRequest, Enrolment, ReleaseFiles, RoundRequest, Update, Evaluation, Refusal)),
         Target("update, payload", [_good_payload()], _update_payload, (Rejected,)),
+        Target("update, int8 payload", [_levels_payload()], _levels, (Rejected,)),
+        _held(samples),
         Target("update, array", [_npy(good()[1]["delta"])], _update_array, (Rejected,)),
         Target("experiment of a request", [samples.experiment_json], _json_experiment),
         _file("experiment file", samples, samples.experiment, "experiment.yaml", load_experiment, share=0.3),
@@ -117,6 +123,7 @@ def _wire(kind: Any) -> Target:
             setattr(sound, field_.name, "north")
         elif field_.type in (field_.TYPE_UINT32, field_.TYPE_UINT64) and not field_.is_repeated:
             setattr(sound, field_.name, 2)
+    sound.schema_version = codec.SCHEMA_VERSION
 
     def run(data: bytes) -> object:
         return codec.decode(_records(kind.DESCRIPTOR.name, data), kind)
@@ -140,12 +147,52 @@ def _update_payload(data: bytes) -> None:
     screen(reply_with(records), "north", EXPECTED)
 
 
+def _in_levels() -> tuple[Update, Packed]:
+    update, arrays = good()
+    packed = pack(arrays["delta"], TENSORS, "int8")
+    for spec in update.tensors:
+        spec.dtype = "int8"
+    update.scales.extend(packed.scales.tolist())
+    update.delta_sha256 = codec.sha256(packed.values)
+    return update, packed
+
+
+def _levels_payload() -> bytes:
+    payload = codec.encode(_in_levels()[0]).config_records["wire"]["payload"]
+    assert isinstance(payload, bytes)
+    return payload
+
+
+def _levels(data: bytes) -> None:
+    records = codec.encode(Update(), {"delta": _in_levels()[1].values})
+    records["wire"] = ConfigRecord({"kind": "Update", "payload": data})
+    found = screen(reply_with(records), "north", replace(EXPECTED, dtype="int8"))
+    assert np.isfinite(found.delta.floats()).all(), "an update that is not finite was accepted"
+
+
+def _held(samples: Samples) -> Target:
+    """The file of parameters that a site holds: damaged, it is what it was, or the site asks for all."""
+    network = make_network()
+    specs, store = travelling_specs(network, "local"), SiteStore(samples.folder)
+    flat = np.zeros(length(specs), np.float32)
+    request = RoundRequest(experiment="job-1", parameters_sha256=codec.sha256(flat))
+    store.save_parameters("job-1", flat, request.parameters_sha256)
+    path = samples.folder / "jobs" / "job-1" / HELD
+
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        found = parameters_for(store, request, network, specs, whole=None, change=None)
+        assert found.tobytes() == flat.tobytes(), "damaged parameters were taken"
+
+    return Target("parameters held", [path.read_bytes()], run, (codec.WireError,))
+
+
 def _update_array(data: bytes) -> None:
     update, arrays = good()
     records, delta = codec.encode(update, arrays), arrays["delta"]
     records["arrays"] = ArrayRecord({"delta": Array("float32", delta.shape, "numpy.ndarray", data)})
     found = screen(reply_with(records), "north", EXPECTED)
-    assert found.delta.tobytes() == delta.tobytes(), "a damaged array was accepted"
+    assert found.delta.floats().tobytes() == delta.tobytes(), "a damaged array was accepted"
 
 
 def _json_experiment(data: bytes) -> None:

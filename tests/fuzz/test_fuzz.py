@@ -20,7 +20,7 @@ def test_only_documented_errors_come_out(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")  # of libraries about broken images
         outcomes = {target.name: try_target(target, 40, seed=1) for target in found}
     assert {name: outcome.findings for name, outcome in outcomes.items() if outcome.findings} == {}
-    assert len(outcomes) == len(found) == 29
+    assert len(outcomes) == len(found) == 31
     assert all(outcome.refused for outcome in outcomes.values())  # damage is damage
 
 

@@ -21,6 +21,7 @@ from client.app import app
 from protos.codec import TRAIN, decode, encode, sha256
 from protos.wire_pb2 import Update
 from server import rounds
+from server.aggregation import SiteUpdate, Statistics
 from server.job import Job, Resume
 from server.local_grid import ClientCall, LocalGrid
 from server.owner import ensure_release
@@ -29,6 +30,7 @@ from socket_core.config import Experiment, parse_experiment
 from socket_core.data.catalogue import load_task
 from socket_core.data.types import TransferTask
 from socket_core.keys import load_public_key
+from socket_core.packing import as_it_is, norm_of
 from socket_core.release import Release, read_release
 
 BASE: dict[str, Any] = {
@@ -190,6 +192,11 @@ def same_state(one: ServerState, other: ServerState) -> bool:
     )
 
 
+def but_bytes(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records without what was sent: after a crash sites may hold parameters already."""
+    return [{k: v for k, v in r.items() if k not in ("bytes_down", "evaluation_bytes")} for r in records]
+
+
 Change = Callable[[Message, Message | None], Message | None]
 """From a request and the honest reply to what the server is shown."""
 
@@ -318,6 +325,12 @@ def reply_with(content: RecordDict) -> Message:
 def error_reply(text: str = "client app error", code: int = 0) -> Message:
     """Flower's report of a failed node."""
     return Message(Error(code, text), reply_to=message_to(RecordDict(), TRAIN))
+
+
+def site_update(site: str, examples: int, delta: Any, statistics: Statistics | None = None) -> SiteUpdate:
+    """A screened update with its values in memory."""
+    change = as_it_is(np.asarray(delta, dtype=np.float32))
+    return SiteUpdate(site, examples, change, norm_of(change), statistics)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

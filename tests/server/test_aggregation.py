@@ -10,9 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.aggregation import SiteUpdate, apply, fedavg, pool_batchnorm, weights_of
-from server.state import PooledBatchNorm, ServerState
+from server.aggregation import SiteUpdate, Statistics, apply, fedavg, pool_batchnorm, weights_of
+from server.state import ServerState
 from socket_core.batchnorm import Moments, pool_moments
+from socket_core.packing import as_it_is
+from tests.server.builders import site_update
 
 
 def array(*values: float) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -20,8 +22,8 @@ def array(*values: float) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def update(site: str, examples: int, delta: Any, bn: tuple[list[float], list[float]] | None = None) -> SiteUpdate:
-    pooled = PooledBatchNorm(array(*bn[0]), array(*bn[1])) if bn is not None else None
-    return SiteUpdate(site, examples, np.asarray(delta, dtype=np.float32), pooled)
+    moments = Statistics(as_it_is(array(*bn[0])), as_it_is(array(*bn[1]))) if bn is not None else None
+    return site_update(site, examples, delta, moments)
 
 
 def test_weights_by_examples_are_shares_of_the_images() -> None:
@@ -90,8 +92,8 @@ def test_the_order_of_updates_does_not_change_a_bit(parts: Any, random: Any, wei
 @given(updates_strategy)
 def test_the_mean_lies_between_the_smallest_and_the_largest_update(parts: Any) -> None:
     updates = [update(f"site-{i}", n, delta) for i, (n, delta, _, _) in enumerate(parts)]
-    mean = fedavg([u.delta for u in updates], weights_of(updates, "examples"))
-    stacked = np.stack([u.delta for u in updates])
+    mean = fedavg([u.delta.floats() for u in updates], weights_of(updates, "examples"))
+    stacked = np.stack([u.delta.floats() for u in updates])
     assert (mean >= stacked.min(0) - 1e-6 * np.abs(stacked).max()).all()
     assert (mean <= stacked.max(0) + 1e-6 * np.abs(stacked).max()).all()
 

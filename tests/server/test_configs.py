@@ -23,7 +23,7 @@ def test_every_experiment_can_be_read(path: Path) -> None:
     assert load_experiment(path).name == path.stem
 
 
-@pytest.mark.parametrize("folder", ["ablations", "drift", "other-domain", "privacy", "privacy-sites"])
+@pytest.mark.parametrize("folder", ["ablations", "drift", "other-domain", "privacy", "privacy-sites", "wire"])
 def test_every_file_of_a_folder_is_a_variant_of_the_demo_and_no_two_are_alike(folder: str) -> None:
     base = load_experiment(CONFIGS / "demo.yaml")
     variants = load_variants([CONFIGS / folder], base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from protos.codec import TRAIN, encode, kind_of
 from protos.wire_pb2 import EnrolRequest
 from server.local_grid import LocalGrid
-from server.messaging import exchange
+from server.messaging import IN_FLIGHT_BYTES, collect, exchange
 
 NODES = (11, 12, 13)
 
@@ -63,9 +64,25 @@ class Grid(LocalGrid):
         return ready + ready if self.twice else ready
 
 
-def ask(grid: Grid, deadline: float = 5.0, **kwargs: Any) -> dict[int, Message | None]:
+def ask(grid: Grid, deadline: float = 5.0) -> dict[int, Message | None]:
     requests = {node: encode(EnrolRequest(experiment=f"for {node}")) for node in NODES}
-    return exchange(grid, requests, TRAIN, group="g", deadline_seconds=deadline, **kwargs)
+    return collect(grid, requests, TRAIN, group="g", deadline_seconds=deadline)
+
+
+def counted(grid: Grid, deadline: float, reply_bytes: int = 0) -> tuple[list[int], list[int]]:
+    """Nodes whose replies were taken, in order, and silent ones."""
+    requests = {node: encode(EnrolRequest(experiment=f"for {node}")) for node in NODES}
+    taken: list[int] = []
+    silent = exchange(
+        grid,
+        requests,
+        TRAIN,
+        group="g",
+        deadline_seconds=deadline,
+        take=lambda node, _reply: taken.append(node),
+        reply_bytes=reply_bytes,
+    )
+    return taken, silent
 
 
 def content_of(reply: Message | None) -> Any:
@@ -119,7 +136,7 @@ def test_a_node_that_is_gone_has_no_reply_and_nobody_waits_for_it() -> None:
 
 def test_without_anybody_to_ask_nothing_is_waited_for() -> None:
     grid = Grid()
-    assert exchange(grid, {}, TRAIN, group="g", deadline_seconds=30.0) == {}
+    assert collect(grid, {}, TRAIN, group="g", deadline_seconds=30.0) == {}
     assert grid.pulled == []
 
 
@@ -155,13 +172,45 @@ def test_a_reply_in_time_is_taken_though_others_are_faster() -> None:
 
 
 def test_a_reply_that_arrives_twice_counts_once() -> None:
-    calls: list[tuple[int, int]] = []
-    replies = ask(Grid(twice=True), on_reply=lambda done, of: calls.append((done, of)))
-    assert all(r is not None for r in replies.values())
-    assert calls == [(1, 3), (2, 3), (3, 3)]
+    taken, silent = counted(Grid(twice=True), 5.0)
+    assert sorted(taken) == list(NODES)
+    assert silent == []
 
 
-def test_only_replies_are_counted() -> None:
-    calls: list[tuple[int, int]] = []
-    ask(Grid(gone=(11,), silent=(12,)), deadline=0.1, on_reply=lambda done, of: calls.append((done, of)))
-    assert calls == [(1, 3)]
+def test_only_replies_are_taken_and_the_silent_are_named() -> None:
+    taken, silent = counted(Grid(gone=(11,), silent=(12,)), 0.1)
+    assert taken == [13]
+    assert silent == [11, 12]
+
+
+@pytest.mark.parametrize(("reply_bytes", "largest"), [(IN_FLIGHT_BYTES, 1), (IN_FLIGHT_BYTES // 2, 2), (1000, 3)])
+def test_large_replies_are_pulled_a_few_at_a_time(reply_bytes: int, largest: int) -> None:
+    grid = Grid()
+    assert sorted(counted(grid, 5.0, reply_bytes)[0]) == list(NODES)
+    assert max(map(len, grid.pulled)) == largest
+
+
+def test_a_large_reply_is_let_go_before_the_next_is_pulled() -> None:
+    alive: list[weakref.ref[Message]] = []
+
+    class Watched(Grid):
+        def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+            assert [ref for ref in alive if ref() is not None] == [], "an earlier reply is still held"
+            ready = super().pull_messages(message_ids)
+            alive.extend(map(weakref.ref, ready))
+            return ready
+
+    assert len(counted(Watched(), 5.0, IN_FLIGHT_BYTES)[0]) == len(alive) == 3
+
+
+def test_the_time_in_which_replies_are_taken_is_not_the_sites() -> None:
+    taken: list[int] = []
+
+    def slowly(node: int, _reply: Message) -> None:
+        time.sleep(0.3)
+        taken.append(node)
+
+    requests = {node: encode(EnrolRequest()) for node in NODES}
+    grid = Grid(late={13: 0.3})
+    assert exchange(grid, requests, TRAIN, group="g", deadline_seconds=0.4, take=slowly) == []
+    assert taken[-1] == 13

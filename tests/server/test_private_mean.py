@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from server.aggregation import Blur, SiteUpdate, apply, private_mean
+from server.aggregation import Blur, apply
 from server.state import ServerState
 from socket_core.errors import PrivacyError
+from tests.server.builders import site_update
 
 DELTA = arrays.arrays(np.float32, 4, elements=st.floats(-(2.0**100), 2.0**100, width=32))
+
+
+def private_mean(deltas: Sequence[Any], blur: Blur) -> Any:
+    """The mean of these changes, as a round makes it."""
+    updates = [site_update(f"site-{i}", 1, delta) for i, delta in enumerate(deltas)]
+    return apply(ServerState("job", 0, np.zeros_like(deltas[0])), updates, "equal", blur=blur).parameters
 
 
 def array(*values: float) -> Any:
@@ -40,7 +48,7 @@ def test_the_plain_mean_moves_as_far_as_a_site_likes() -> None:
     ("blur", "expected"),
     [
         (Blur(4, 1.0), [(0.6 + 1.0) / 4, 0.8 / 4]),
-        (Blur(4, 1.0, np.array([4.0, -8.0])), [1.0 + 1.6 / 4, -2.0 + 0.8 / 4]),
+        (Blur(4, 1.0, lambda _length: np.array([4.0, -8.0])), [1.0 + 1.6 / 4, -2.0 + 0.8 / 4]),
         (Blur(2, 10.0), [2.0, 2.0]),
         (Blur(2), [2.0, 2.0]),
     ],
@@ -52,7 +60,7 @@ def test_known_means(blur: Blur, expected: list[float]) -> None:
 
 def test_the_same_updates_in_any_order_are_the_same_to_the_bit() -> None:
     rng = np.random.default_rng(0)
-    updates = [SiteUpdate(f"site-{i}", 1, rng.standard_normal(40).astype(np.float32)) for i in range(5)]
+    updates = [site_update(f"site-{i}", 1, rng.standard_normal(40)) for i in range(5)]
     state = ServerState("job", 0, np.zeros(40, np.float32))
     one, other = (apply(state, order, "equal", blur=Blur(5, 1.0)) for order in (updates, updates[::-1]))
     assert one.parameters.tobytes() == other.parameters.tobytes()

@@ -11,8 +11,8 @@ import pytest
 from flwr.app import ConfigRecord, RecordDict
 
 from protos.codec import SCHEMA_VERSION, encode, refusal
-from protos.wire_pb2 import REASON_POLICY, Enrolment, Reason, Refusal, Update
-from server.screening import Rejected, Why, screen, screen_all
+from protos.wire_pb2 import REASON_POLICY, Enrolment, Refusal, Update
+from server.screening import Rejected, Why, screen
 from tests.server.builders import error_reply, reply_with
 from tests.server.screening_builders import EXPECTED, POOLED, good, packed, why
 
@@ -23,15 +23,15 @@ def test_a_good_update_goes_through_unchanged() -> None:
     update, arrays = good()
     screened = screen(reply_with(encode(update, arrays)), "north", EXPECTED)
     assert (screened.site, screened.examples, screened.batchnorm) == ("north", 40, None)
-    assert screened.delta.tobytes() == arrays["delta"].tobytes()
+    assert screened.delta.floats().tobytes() == arrays["delta"].tobytes()
 
 
 def test_pooled_statistics_go_through_unchanged() -> None:
     update, arrays = good(pooled=True)
     screened = screen(reply_with(encode(update, arrays)), "north", POOLED)
     assert screened.batchnorm is not None
-    assert screened.batchnorm.mean.tobytes() == arrays["bn_mean"].tobytes()
-    assert screened.batchnorm.var.tobytes() == arrays["bn_var"].tobytes()
+    assert screened.batchnorm.mean.floats().tobytes() == arrays["bn_mean"].tobytes()
+    assert screened.batchnorm.var.floats().tobytes() == arrays["bn_var"].tobytes()
 
 
 @pytest.mark.parametrize("examples", [1, 1000])
@@ -216,33 +216,8 @@ def test_statistics_that_are_asked_for_must_be_there() -> None:
     assert why(encode(update, arrays), POOLED) is Why.MISSING_KEY
 
 
-# --- all replies of a round
-
-
-def test_a_second_answer_under_one_name_is_left_out() -> None:
-    first, second = good(), good()
-    second[1]["delta"] = -second[1]["delta"]
-    replies = [("north", reply_with(packed(*first))), ("north", reply_with(packed(*second)))]
-    updates, refused = screen_all(replies, EXPECTED)
-    assert [u.delta.tobytes() for u in updates] == [first[1]["delta"].tobytes()]
-    assert refused["north"].why is Why.DUPLICATE_SITE
-
-
-def test_updates_come_in_the_order_of_their_names_and_refusals_by_name() -> None:
-    def from_site(site: str) -> Any:
-        update, arrays = good()
-        update.site = site
-        return site, reply_with(encode(update, arrays))
-
-    bad = ("west", reply_with(refusal("west", Reason.REASON_DATA)))
-    updates, refused = screen_all([from_site("north"), bad, ("south", None), from_site("east")], EXPECTED)
-    assert [u.site for u in updates] == ["east", "north"]
-    assert {site: str(r) for site, r in refused.items()} == {
-        "west": "refused: data",
-        "south": "no_reply: nothing before the deadline",
-    }
-
-
 def test_each_reason_is_tested_here() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_screening*.py"))
+    here = Path(__file__).parent
+    files = [*here.glob("test_screening*.py"), here / "test_intake.py"]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
     assert [w.name for w in Why if f"Why.{w.name}" not in text] == []

@@ -1,0 +1,157 @@
+"""What becomes of a round's replies as they arrive: screened, written to a file each, and let go.
+
+The sum needs all weights and a fixed order, and both are known only when the last reply is there. So updates wait on
+the disk and not in memory, in the type in which they came; aggregation reads them back a stretch at a time. Nothing of
+it is needed after a crash: a round that was interrupted is asked for again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from flwr.app import Message
+from numpy.typing import NDArray
+
+from protos.codec import size_of
+from server.aggregation import SiteUpdate, Statistics
+from server.screening import Expectation, Rejected, Why, screen
+from socket_core.errors import FederationError
+from socket_core.exchange import Flat
+from socket_core.packing import Change, Packed, widened
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """A change in a file; opened for each stretch, so that a thousand of them need no thousand open files.
+
+    Attributes:
+        path: The file.
+        offset: Where in it the change begins, in bytes.
+        length: Number of values.
+        dtype: Of the values in the file.
+        scales: As in :class:`socket_core.packing.Packed`.
+        ends: Likewise.
+    """
+
+    path: Path
+    offset: int
+    length: int
+    dtype: np.dtype[np.generic]
+    scales: Flat
+    ends: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Number of values."""
+        return self.length
+
+    def floats(self, start: int = 0, stop: int | None = None) -> Flat:
+        """Values ``start`` to ``stop`` as float32, read anew each time.
+
+        Raises:
+            FederationError: If the file cannot be read.
+        """
+        count = len(range(*slice(start, stop).indices(self.length)))
+        try:
+            at = self.offset + start * self.dtype.itemsize
+            values = np.fromfile(self.path, self.dtype, count, offset=at)
+        except OSError as error:
+            raise _disk(self.path, "read", error) from None
+        if len(values) != count:
+            raise _disk(self.path, "read", OSError("it is cut short"))
+        return widened(values, self.scales, self.ends, start)
+
+
+class Intake:
+    """Takes a round's replies; leaves nothing behind when the round is over.
+
+    Args:
+        folder: An own folder; emptied first.
+        expected: What each update must satisfy.
+
+    Attributes:
+        round: The round, 1-based.
+        refused: Why each site that is left out is.
+        bytes_up: Bytes of all replies, of those that are left out too.
+    """
+
+    def __init__(self, folder: Path, expected: Expectation) -> None:
+        self._folder, self._expected = folder, expected
+        self._updates: dict[str, SiteUpdate] = {}
+        self.round = expected.round
+        self.refused: dict[str, Rejected] = {}
+        self.bytes_up = 0
+
+    def __enter__(self) -> Intake:
+        shutil.rmtree(self._folder, ignore_errors=True)  # of a round that was interrupted
+        try:
+            self._folder.mkdir(parents=True)
+        except OSError as error:
+            raise _disk(self._folder, "made", error) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def take(self, site: str, reply: Message | None) -> bool:
+        """Screens one site's reply, or its silence; a site that answers twice keeps its first answer.
+
+        Returns:
+            Whether it may be summed.
+
+        Raises:
+            FederationError: If the update cannot be written.
+        """
+        if reply is not None and reply.has_content():
+            self.bytes_up += size_of(reply.content)
+        try:
+            if site in self._updates:
+                raise Rejected(Why.DUPLICATE_SITE, "a second answer under this name")
+            update = screen(reply, site, self._expected)
+        except Rejected as rejected:
+            self.refused[site] = rejected
+            return False
+        self._updates[site] = self._put_down(update)
+        return True
+
+    def updates(self) -> list[SiteUpdate]:
+        """All that may be summed, in site-name order."""
+        return [self._updates[name] for name in sorted(self._updates)]
+
+    def _put_down(self, update: SiteUpdate) -> SiteUpdate:
+        """The same update with its arrays in a file."""
+        path = self._folder / f"{len(self._updates):06d}.bin"  # a site's name does not choose where a file is written
+        arrays = [update.delta]
+        if update.batchnorm is not None:
+            arrays += [update.batchnorm.mean, update.batchnorm.var]
+        try:
+            delta, *moments = _write(path, arrays)
+        except OSError as error:
+            raise _disk(path, "written", error) from None
+        return replace(update, delta=delta, batchnorm=Statistics(*moments) if moments else None)
+
+
+def _write(path: Path, arrays: Sequence[Change]) -> list[Change]:
+    waiting: list[Change] = []
+    with path.open("xb") as file:
+        for array in arrays:
+            if not isinstance(array, Packed):
+                raise TypeError("only what has just come is written down")
+            values = array.values
+            waiting.append(Waiting(path, file.tell(), len(values), values.dtype, array.scales, array.ends))
+            file.write(np.ascontiguousarray(values).data)
+    return waiting
+
+
+def _disk(path: Path, what: str, error: OSError) -> FederationError:
+    return FederationError(
+        f"the place where updates wait to be summed cannot be {what} ({error.strerror or error})",
+        where=str(path),
+        remedy='make room on that disk, then run again with resume="yes": the last checkpoint is intact',
+    )

@@ -1,0 +1,201 @@
+"""What the owner sends each site so that it has a round's parameters: as little as will do.
+
+A site keeps the parameters that it was sent last, and says by their sha256 which those are. Who holds the very ones
+gets none, who holds those of the round before gets the step between them, everybody else gets them whole. Only the
+owner's memory of this is lost in a crash: sites say it again when they enrol.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from protos.codec import WireError, array_record, decode, kind_of, sha256, size_of
+from protos.wire_pb2 import REASON_BASE, Refusal
+from server.enrolment import Roll
+from server.job import Job, Step, request_for
+from server.messaging import exchange
+from server.state import ServerState
+from socket_core.config import UpdateType
+from socket_core.exchange import Flat, Spec
+from socket_core.packing import Change, pack, stretches
+from socket_core.stages import place_of
+
+
+def rounded(
+    before: ServerState, after: ServerState, specs: tuple[Spec, ...], dtype: UpdateType
+) -> tuple[ServerState, Step | None]:
+    """The state after a round as sites can be brought to it, and the step that does so.
+
+    Owner and sites add the same values to the same parameters and have the same ones then, to the bit. What rounding
+    takes away is not lost: the next step starts from the rounded parameters and aims at the unrounded ones.
+
+    Args:
+        before: The state that sites trained from.
+        after: As aggregation made it.
+        specs: Keys and shapes of the parameters.
+        dtype: What a step travels in. In float32 there is none: it would be no smaller than the parameters.
+
+    Raises:
+        MethodError: If a parameter has changed beyond what the type holds.
+    """
+    if dtype == "float32" or after.parameters is before.parameters:
+        return after, None
+    change = pack(after.parameters - before.parameters, specs, dtype, where="federation.download_dtype")
+    step = Step(sha256(before.parameters), change)
+    parameters = moved_by(before.parameters, change)
+    return replace(after, parameters=parameters, unrounded=after.parameters), step
+
+
+def moved_by(base: Flat, change: Change) -> Flat:
+    """``base + change`` in float32."""
+    out = np.empty_like(base)
+    for start, stop in stretches(len(base)):
+        np.add(base[start:stop], change.floats(start, stop), out=out[start:stop])
+    return out
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Bytes of requests.
+
+    Attributes:
+        parameters: Of the network's parameters, whole or as a step: whichever message brings them, they are there then.
+        rest: Of all else.
+    """
+
+    parameters: int = 0
+    rest: int = 0
+
+    def and_also(self, requests: Iterable[RecordDict]) -> Sent:
+        """With more requests, of which many are one and the same."""
+        sizes: dict[int, tuple[int, int]] = {}
+        parameters, rest = self.parameters, self.rest
+        for request in requests:
+            if id(request) not in sizes:
+                arrays = array_record(request)
+                brought = sum(len(arrays[name].data) for name in ("parameters", "change") if name in arrays)
+                sizes[id(request)] = brought, size_of(request) - brought
+            parameters, rest = parameters + sizes[id(request)][0], rest + sizes[id(request)][1]
+        return Sent(parameters, rest)
+
+
+class Sending:
+    """Requests for a job's rounds, and which parameters each site holds.
+
+    Args:
+        grid: Flower's grid.
+        job: What runs.
+        roll: Who takes part.
+        initial: Parameters of the release, which every site can work out.
+    """
+
+    def __init__(self, grid: Grid, job: Job, roll: Roll, initial: Flat) -> None:
+        self._grid, self._job, self._roll = grid, job, roll
+        self._initial = sha256(initial)
+        self._digest: tuple[weakref.ref[Flat] | None, bytes] = None, b""
+        self.step: Step | None = None
+
+    def ask(
+        self,
+        state: ServerState,
+        nodes: Iterable[int],
+        message_type: str,
+        take: Callable[[int, Message | None], None],
+        *,
+        to_train: bool,
+        keep_round: int = 0,
+        reply_bytes: int = 0,
+    ) -> Sent:
+        """Sends a round's requests and hands on each reply as it comes, and None for those without one.
+
+        A site that turns out not to hold what it was thought to is asked once more, with all parameters and with a
+        deadline of its own.
+
+        Args:
+            state: The parameters to work with, and the round.
+            nodes: Whom to ask.
+            message_type: Flower message type.
+            take: As in :func:`server.messaging.exchange`.
+            to_train: Whether to train, or to evaluate.
+            keep_round: The best round so far.
+            reply_bytes: As in :func:`server.messaging.exchange`.
+
+        Returns:
+            What was sent.
+        """
+        sent, left = Sent(), list(nodes)
+        for last in (False, True):
+            requests = self._requests(state, left, to_train, keep_round)
+            sent, left = sent.and_also(requests.values()), []
+
+            def take_one(node: int, reply: Message, last: bool = last, lacking: list[int] = left) -> None:
+                if not last and _lacks_base(reply):
+                    self._roll.held[node] = b""
+                    lacking.append(node)
+                else:
+                    take(node, reply)
+
+            silent = exchange(
+                self._grid,
+                requests,
+                message_type,
+                group=str(state.round),
+                deadline_seconds=self._job.experiment.federation.deadline_seconds,
+                take=take_one,
+                reply_bytes=reply_bytes,
+            )
+            for node in silent:
+                take(node, None)
+            if not left:
+                break
+        return sent
+
+    def holds(self, nodes: Iterable[int], state: ServerState) -> None:
+        """Notes that sites have worked with the parameters of ``state``, and so keep them."""
+        if place_of(self._job.experiment, max(1, state.round)).stage == "adapt":
+            self._roll.held.update(dict.fromkeys(nodes, self._digest_of(state)))
+
+    def _requests(
+        self, state: ServerState, nodes: Iterable[int], to_train: bool, keep_round: int
+    ) -> dict[int, RecordDict]:
+        """By node; those who get the same share one."""
+        wanted, step, made = self._digest_of(state), self.step, dict[str, RecordDict]()
+        out = {}
+        for node in nodes:
+            held = self._roll.held.get(node, self._initial)
+            by: Step | Literal["whole", "held"] = "whole"
+            if held == wanted:
+                by = "held"
+            elif step is not None and held == step.base_sha256:
+                by = step
+            form = by if isinstance(by, str) else "step"
+            if form not in made:
+                made[form] = request_for(
+                    self._job, state, to_train=to_train, keep_round=keep_round, by=by, digest=wanted
+                )
+            out[node] = made[form]
+        return out
+
+    def _digest_of(self, state: ServerState) -> bytes:
+        """sha256 of the parameters, worked out once for each array."""
+        of, digest = self._digest
+        if of is None or of() is not state.parameters:
+            digest = sha256(state.parameters)
+            self._digest = weakref.ref(state.parameters), digest
+        return digest
+
+
+def _lacks_base(reply: Message) -> bool:
+    if not reply.has_content() or kind_of(reply.content) != "Refusal":
+        return False
+    try:
+        return decode(reply.content, Refusal).reason == REASON_BASE
+    except WireError:
+        return False

@@ -1,0 +1,214 @@
+"""As little as will do: who holds parameters is not sent them, and what comes of it is the same to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message
+
+from client.app import app
+from client.store import HELD, SiteStore
+from protos.codec import EVALUATE, TRAIN, array_record, sha256
+from server.checkpoint import Identity, load_newest
+from server.rounds import Observer
+from server.sending import moved_by, rounded
+from server.state import ServerState, init
+from socket_core.combined import combined_digest
+from tests.server.builders import BAD_NODE, Bench, ChangingNodes, Kill, RecordingGrid, World, same_state, short_bench
+
+FEW = {"method__name": "shot", "federation__rounds": 3}
+
+
+def downs(grid: RecordingGrid, message_type: str, node: int) -> list[str]:
+    """How the parameters came to a node, message by message."""
+    asked = [m for m in grid.sent if (m.metadata.message_type, m.metadata.dst_node_id) == (message_type, node)]
+    return [next(iter({"parameters", "change"} & set(array_record(m.content))), "held") for m in asked]
+
+
+def test_parameters_come_once_a_round_and_never_where_they_are_held(world: World, tmp_path: Path) -> None:
+    bench = short_bench(world, tmp_path, **FEW)
+    grid = RecordingGrid(app, bench.contexts())
+    state = bench.run(grid)
+    assert downs(grid, TRAIN, 100) == ["held", "held", "held"]
+    assert downs(grid, EVALUATE, 100) == ["parameters", "parameters", "parameters"]
+    for record in bench.records():  # counted once, with the message that brought them
+        assert 0 <= record["bytes_down"] - 3 * state.parameters.nbytes < 3 * 8_000
+        assert 0 < record["evaluation_bytes"] < 3 * 8_000
+
+
+def test_what_is_held_changes_no_bit(world: World, tmp_path: Path) -> None:
+    """Sites that forget all they hold before each message get all parameters each time, and end in the same state."""
+    bench = short_bench(world, tmp_path / "holding", **FEW)
+    state = bench.run()
+    other = short_bench(world, tmp_path / "forgetful", **FEW)
+
+    def forget(message: Message, context: Any) -> Message:
+        for path in other.home.glob(f"sites/*/jobs/*/{HELD}"):
+            path.unlink()
+        return app(message, context)
+
+    grid = RecordingGrid(forget, other.contexts())
+    assert same_state(other.run(grid), state)
+    # What they answer to be held is asked again, with all of it; the first round begins with the release's.
+    assert downs(grid, TRAIN, 100) == ["held", "held", "parameters", "held", "parameters"]
+    assert [r["sites"] for r in other.records()] == [r["sites"] for r in bench.records()]
+    assert [r["refused"] for r in other.records()] == [{}] * 3
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_owner_and_sites_have_the_same_parameters_whatever_they_travel_in(
+    world: World, tmp_path: Path, dtype: str
+) -> None:
+    changes: dict[str, Any] = FEW | {"federation__download_dtype": dtype}
+    bench = short_bench(world, tmp_path / "steps", **changes)
+    grid = RecordingGrid(app, bench.contexts())
+    state = bench.run(grid)
+    assert downs(grid, EVALUATE, 100) == ["change"] * 3
+    assert downs(grid, TRAIN, 100) == ["held"] * 3
+    for index in range(3):
+        store = SiteStore(bench.home / "sites" / f"site-{index:02d}")
+        assert store.held_digest(state.experiment) == sha256(state.parameters)
+    assert state.unrounded is not None
+    exact = short_bench(world, tmp_path / "whole", **FEW).run().parameters
+    away = float(np.linalg.norm(state.parameters - exact))
+    assert 0 < away < 0.2 * float(np.linalg.norm(exact - _start(bench)))
+    assert bench.records()[1]["bytes_down"] < 3 * (exact.nbytes * (0.5 if dtype == "float16" else 0.25) + 8_000)
+
+
+def _start(bench: Bench) -> Any:
+    return init(bench.release.network(), bench.experiment, "x").parameters
+
+
+def test_bytes_of_a_round_with_int8_both_ways_are_a_quarter_of_one_float32_copy_each_way(
+    world: World, tmp_path: Path
+) -> None:
+    both: dict[str, Any] = {"federation__update_dtype": "int8", "federation__download_dtype": "int8"}
+    bench = short_bench(world, tmp_path, **FEW, **both)
+    state = bench.run()
+    frame = 3 * 2 * 8_000  # the experiment as JSON, keys and shapes
+    for record in bench.records()[1:]:
+        total = record["bytes_up"] + record["bytes_down"]
+        assert total - frame < 3 * 2 * state.parameters.nbytes / 4 < total
+
+
+# --- rounding down
+
+
+def states(change: Any, unrounded: Any = None) -> tuple[ServerState, ServerState]:
+    before = ServerState("job", 0, np.linspace(-1, 1, 5, dtype=np.float32), unrounded=unrounded)
+    aim = before.parameters if unrounded is None else unrounded
+    return before, ServerState("job", 1, aim + np.asarray(change, np.float32))
+
+
+SPECS = (("a", (2,)), ("b", (3,)))
+
+
+def test_the_step_and_what_it_does_not_say_are_what_has_changed() -> None:
+    before, after = states([0.1, -0.02, 3.0, 1e-3, 0.5])
+    state, step = rounded(before, after, SPECS, "int8")
+    assert step is not None
+    assert step.base_sha256 == sha256(before.parameters)
+    assert state.parameters.tobytes() == moved_by(before.parameters, step.change).tobytes()
+    assert state.unrounded is not None
+    assert state.unrounded.tobytes() == after.parameters.tobytes()
+    assert state.parameters.tobytes() != after.parameters.tobytes()
+
+
+def test_what_rounding_takes_arrives_with_the_next_step() -> None:
+    before, after = states([100.0, 0.3, 0, 0, 0])
+    state, _ = rounded(before, after, SPECS, "int8")
+    assert state.parameters[1] == before.parameters[1], "too small for the scale"
+    quiet = ServerState("job", 2, state.unrounded if state.unrounded is not None else state.parameters)
+    state, _ = rounded(state, quiet, SPECS, "int8")
+    np.testing.assert_allclose(state.parameters, after.parameters, rtol=0, atol=2e-3)
+
+
+def test_in_float32_and_in_rounds_of_the_translator_there_is_no_step() -> None:
+    before, after = states([1, 2, 3, 4, 5])
+    assert rounded(before, after, SPECS, "float32") == (after, None)
+    assert rounded(before, before, SPECS, "int8") == (before, None)
+
+
+def test_the_sum_of_steps_is_the_sum_of_changes_to_half_a_scale() -> None:
+    rng, state, total = np.random.default_rng(0), states([0] * 5)[0], np.linspace(-1, 1, 5)
+    for round_ in range(1, 8):
+        change = rng.normal(0, 1, 5).astype(np.float32)
+        total = total + change
+        aim = (state.parameters if state.unrounded is None else state.unrounded) + change
+        state, step = rounded(state, ServerState("job", round_, aim), SPECS, "int8")
+        assert step is not None
+        half = 0.5 * np.repeat(step.change.scales, (2, 3))
+        assert (np.abs(state.parameters - total) <= half * 1.01 + 1e-5).all()
+
+
+# --- sites that come late, forget, or meet a resumed owner
+
+STEPS: dict[str, Any] = FEW | {"federation__download_dtype": "int8", "federation__update_dtype": "int8"}
+
+
+def test_a_latecomer_gets_all_and_then_steps(world: World, tmp_path: Path) -> None:
+    bench = short_bench(world, tmp_path, **STEPS, federation__evaluate_every=0)
+    grid = ChangingNodes(bench.contexts(), lambda round_: [100, 101, 102] if round_ > 2 else [100, 101])
+    bench.run(grid, observe=grid.observe)
+    assert downs(grid, TRAIN, 100) == ["held", "change", "change"]
+    assert downs(grid, TRAIN, 102) == ["parameters"]
+    assert [len(r["sites"]) for r in bench.records()] == [2, 2, 3]
+
+
+def test_who_comes_for_the_second_round_holds_the_release_and_gets_the_step(world: World, tmp_path: Path) -> None:
+    bench = short_bench(world, tmp_path, **STEPS, federation__evaluate_every=0)
+    grid = ChangingNodes(bench.contexts(), lambda round_: [100, 101, 102] if round_ > 1 else [100, 101])
+    bench.run(grid, observe=grid.observe)
+    assert downs(grid, TRAIN, 102) == ["change", "change"]
+
+
+def test_a_site_that_lost_what_it_held_is_asked_again_in_the_same_round(world: World, tmp_path: Path) -> None:
+    reference = short_bench(world, tmp_path / "whole", **STEPS)
+    expected = reference.run()
+    bench = short_bench(world, tmp_path / "losing", **STEPS)
+
+    def lose(step: str, facts: dict[str, Any]) -> None:
+        if step == "round closed" and facts["round"] == 1:
+            (path,) = bench.home.glob(f"sites/site-01/jobs/*/{HELD}")
+            path.write_bytes(path.read_bytes()[:-9])
+
+    grid = RecordingGrid(app, bench.contexts())
+    assert same_state(bench.run(grid, observe=lose), expected)
+    assert downs(grid, TRAIN, BAD_NODE) == ["held", "held", "parameters", "held"]
+    assert [r["refused"] for r in bench.records()] == [{}] * 3
+    more = [a["bytes_down"] - b["bytes_down"] for a, b in zip(bench.records(), reference.records(), strict=True)]
+    assert more[0] == more[2] == 0
+    assert more[1] > expected.parameters.nbytes
+
+
+def _killing(step: str, round_: int) -> Observer:
+    def observe(name: str, facts: dict[str, Any]) -> None:
+        if name == step and facts.get("round") == round_:
+            raise Kill
+
+    return observe
+
+
+@pytest.mark.parametrize("step", ["aggregated", "checkpoint saved", "evaluated", "round closed"])
+def test_killed_and_resumed_it_ends_in_the_same_state_with_int8_both_ways(
+    world: World, tmp_path: Path, step: str
+) -> None:
+    expected = short_bench(world, tmp_path / "whole", **STEPS).run()
+    bench = short_bench(world, tmp_path / "broken", **STEPS)
+    with pytest.raises(Kill):
+        bench.run(observe=_killing(step, 2))
+    assert same_state(bench.run(resume="yes"), expected)
+
+
+def test_a_checkpoint_holds_what_rounding_took(world: World, tmp_path: Path) -> None:
+    bench = short_bench(world, tmp_path, **STEPS)
+    state = bench.run()
+    identity = Identity(bench.experiment.digest(), combined_digest(bench.job().digests))
+    found = load_newest(bench.job_home / "checkpoints", identity)
+    assert found is not None
+    assert found[0].unrounded is not None
+    assert state.unrounded is not None
+    assert found[0].unrounded.tobytes() == state.unrounded.tobytes()
