@@ -17,7 +17,7 @@ from socket_core import drift
 from socket_core.batchnorm import bn_mode
 from socket_core.config import Experiment
 from socket_core.config_privacy import aligns_pairs
-from socket_core.data.loader import IndexStream, Loader, Preprocessing
+from socket_core.data.loader import IndexStream, Loader, Preprocessing, upload
 from socket_core.data.types import Index, SiteData
 from socket_core.errors import MethodError
 from socket_core.evaluation import device_of, predict_logits
@@ -291,7 +291,7 @@ def _train(
         pairs = ti.take(cfg.batch) if isinstance(ti, TiPairs) else None
         factor = lr_factor(first + step, segment.rounds * segment.steps)
         optimiser.zero_grad()
-        terms = method.step(TrBatch(x, torch.as_tensor(index, device=tr.device)), pairs)
+        terms = method.step(TrBatch(x, upload(index, tr.device)), pairs)
         if terms:  # under DP the TI term has a step of its own, and may be the only one
             torch.stack(list(terms.values())).sum().backward()
             optimiser.step(factor)

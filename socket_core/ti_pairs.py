@@ -13,7 +13,7 @@ from torch import Tensor
 from socket_core.agreement import PairProbe
 from socket_core.config import Experiment
 from socket_core.data.augment import identity, join
-from socket_core.data.loader import IndexStream, Loader, Preprocessing
+from socket_core.data.loader import IndexStream, Loader, Preprocessing, upload
 from socket_core.data.types import Index, Pairs
 from socket_core.methods.base import Method, TiBatch
 from socket_core.seeds import derive_seed
@@ -69,7 +69,7 @@ class TiPairs:
         """The next ``count`` views of pairs with the source features of their RGB halves."""
         index = self._stream.take(min(count, self._count))
         pair, draws = index % self._count, self._draws.take(index)
-        features = self._features[torch.as_tensor(index, device=self._features.device)]
+        features = self._features[upload(index, self._features.device)]
         return TiBatch(
             self._target.batch(pair, draws), features, self._rgb.batch(pair, draws) if self._wants_rgb else None
         )
