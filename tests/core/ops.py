@@ -17,7 +17,7 @@ class Operations(TorchDispatchMode):
     """Writes down the name of every ATen operation while it is active."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's
         self.names: list[str] = []
 
     def __torch_dispatch__(

@@ -73,7 +73,7 @@ def test_at_most_150_operations_for_the_53_layers_of_resnet50() -> None:
 @pytest.mark.parametrize("lengths", [(0, 0), (1, 2)])
 def test_aims_that_do_not_fit_are_refused(lengths: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="one length"):
-        MomentDistance(*(_vectors([2] * n, 0) for n in lengths), 10.0)
+        MomentDistance(_vectors([2] * lengths[0], 0), _vectors([2] * lengths[1], 0), 10.0)
 
 
 def test_another_number_of_layers_is_refused() -> None:
