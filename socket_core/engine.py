@@ -24,7 +24,7 @@ from socket_core.exchange import parameters_of, travelling_specs
 from socket_core.methods import METHODS, Method, build_method
 from socket_core.methods.base import TrBatch
 from socket_core.methods.oracle import Oracle
-from socket_core.models import Model
+from socket_core.models import Model, half_precision
 from socket_core.optimiser import lr_factor
 from socket_core.privacy.dp_step import DpStep, prepare
 from socket_core.privacy.ledger import Budget
@@ -148,7 +148,8 @@ def adapt(
     if segment.federated and segment.stage == "adapt" and drift.asked_for(experiment.federation):
         seen = seen or read(network, tr)
         method.anchor = _anchor(network, experiment, seen)
-    return _train(method, tr, private or ti, experiment, segment, seen, on_step)
+    with half_precision(network, experiment.precision == "bfloat16"):
+        return _train(method, tr, private or ti, experiment, segment, seen, on_step)
 
 
 def make_bridge(experiment: Experiment, source: Model) -> Bridge | None:
