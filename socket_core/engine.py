@@ -309,13 +309,13 @@ def _train(
         if terms:  # under DP the TI term has a step of its own, and may be the only one
             torch.stack(list(terms.values())).sum().backward()
             optimiser.step(factor)
-        seen = len(pairs.x) if pairs is not None else 0
+        paired = len(pairs.x) if pairs is not None else 0
         if isinstance(ti, DpStep):
-            seen = ti.after_step(factor)
+            paired = ti.after_step(factor)
         for name, value in terms.items():
             sums[name] += value.detach()
         report.steps += 1
-        report.visits += batch + seen
+        report.visits += batch + paired
         if on_step is not None:
             on_step(step + 1, segment.steps)
     report.losses = {name: float(total) / report.steps for name, total in sums.items()}

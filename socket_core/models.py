@@ -63,7 +63,7 @@ class Model(nn.Module):
 class Network(Model):
     """``classifier(bottleneck(backbone(x)))``.
 
-    ``half`` makes the backbone compute in bfloat16; see :func:`half_precision`.
+    ``narrow`` makes the backbone compute in bfloat16; see :func:`half_precision`.
 
     Args:
         backbone: Maps ``(N, 3, H, W)`` to ``(N, backbone_dim)``.
@@ -76,7 +76,7 @@ class Network(Model):
         super().__init__()
         self.width, self.embedding = bottleneck_dim, backbone_dim
         self.backbone = backbone
-        self.half = False
+        self.narrow = False
         self.bottleneck = _bottleneck(backbone_dim, bottleneck_dim)
         self.classifier = parametrizations.weight_norm(nn.Linear(bottleneck_dim, classes))
 
@@ -92,7 +92,7 @@ class Network(Model):
 
     def embed(self, x: Tensor) -> Tensor:
         """``F(x)``, shape ``(N, backbone_dim)``, float32."""
-        if not self.half:
+        if not self.narrow:
             out: Tensor = self.backbone(x)
             return out
         # BatchNorm sums in float32 all the same; what follows the average over places is float32 again.
@@ -114,14 +114,14 @@ class Network(Model):
 @contextmanager
 def half_precision(model: Model, on: bool) -> Iterator[None]:
     """While ``on``, backbones compute in bfloat16; parameters, gradients and BatchNorm statistics stay float32."""
-    before = [member.half for member in model.members]
+    before = [member.narrow for member in model.members]
     try:
         for member in model.members:
-            member.half = on
+            member.narrow = on
         yield
     finally:
-        for member, half in zip(model.members, before, strict=True):
-            member.half = half
+        for member, narrow in zip(model.members, before, strict=True):
+            member.narrow = narrow
 
 
 def _bottleneck(backbone_dim: int, bottleneck_dim: int) -> nn.Sequential:

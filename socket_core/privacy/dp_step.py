@@ -170,13 +170,13 @@ class DpStep:
 
     def _check_buffers(self, before: Sequence[Tensor]) -> None:
         """Refuses a change of a buffer; the host asks once, not once for each of them."""
-        named = list(self._learner.named_buffers())
-        same = torch.stack([(one == other).all() for (_, one), other in zip(named, before, strict=True)])
-        for (name, _), unchanged in zip(named, same.tolist(), strict=True):
-            if not unchanged:
-                raise PrivacyError(
-                    f"TI pairs have changed the buffer {name}", where="privacy", remedy="this is a fault: report it"
-                )
+        now = dict(self._learner.named_buffers())
+        same = [(one == other).all() for one, other in zip(now.values(), before, strict=True)]
+        changed = [name for name, kept in zip(now, torch.stack(same).tolist(), strict=True) if not kept] if same else []
+        if changed:
+            raise PrivacyError(
+                f"TI pairs have changed the buffer {changed[0]}", where="privacy", remedy="this is a fault: report it"
+            )
 
     def _tell(self) -> None:
         """Says in the site's own log how loud the signal was. It is not private: it never leaves."""

@@ -41,10 +41,10 @@ def can_watch(model: nn.Module) -> bool:
 
 def _known(module: nn.Module) -> bool:
     kind = type(module)  # exactly: a subclass may do anything
-    if kind is nn.Conv2d:
+    if isinstance(module, nn.Conv2d) and kind is nn.Conv2d:
         return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    if kind in (nn.BatchNorm1d, nn.BatchNorm2d):
-        return bool(module.track_running_stats and module.affine)
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and kind in (nn.BatchNorm1d, nn.BatchNorm2d):
+        return module.track_running_stats and module.affine
     return kind in (nn.Linear, nn.Sequential, *_APART) or kind.__module__ == "torchvision.models.resnet"
 
 
@@ -243,9 +243,10 @@ class _Layer:
         if self._weights is not None:
             return torch.tensordot(weights, self._weights, dims=1).view(shape)
         scaled = self._gy * weights.repeat_interleave(self._views).view(-1, *(1,) * (self._gy.dim() - 1))
-        if isinstance(self._layer, nn.Linear):
-            return scaled.T @ self._x
-        return _conv_backward(self._layer, self._x, scaled, wanted=1)
+        if isinstance(self._layer, nn.Conv2d):
+            return _conv_backward(self._layer, self._x, scaled, wanted=1)
+        out: Tensor = scaled.T @ self._x
+        return out
 
     def rows(self) -> dict[str, Tensor]:
         out = {}
@@ -267,4 +268,5 @@ def _places(values: Tensor, views: int) -> Tensor:
 
 def _gram_norms(a: Tensor, g: Tensor) -> Tensor:
     """``||sum_l g_l a_l^T||^2`` of each record, ``(r,)``, without that sum."""
-    return (torch.bmm(a, a.transpose(1, 2)) * torch.bmm(g, g.transpose(1, 2))).sum((1, 2))
+    norms: Tensor = (torch.bmm(a, a.transpose(1, 2)) * torch.bmm(g, g.transpose(1, 2))).sum((1, 2))
+    return norms

@@ -96,7 +96,7 @@ def test_a_job_in_bfloat16_leaves_a_float32_network(name: str) -> None:
     assert all(torch.isfinite(value).all() for value in b.values())
     assert "backbone.0.0.weight" in changed(a, b)
     assert report.steps == 3
-    assert not narrow.half
+    assert not narrow.narrow
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -107,8 +107,8 @@ def test_the_switch_is_put_back(fails: bool) -> None:
             raise RuntimeError
     else:
         with half_precision(network, True):
-            assert all(member.half for member in network.members)
-    assert not any(member.half for member in network.members)
+            assert all(member.narrow for member in network.members)
+    assert not any(member.narrow for member in network.members)
 
 
 def test_pairs_under_dp_are_float32() -> None:
