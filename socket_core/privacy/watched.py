@@ -206,8 +206,8 @@ class _Layer:
             self._bias = flat.reshape(-1, views, outputs).sum(1)
             squares.append(self._bias.square().sum(1))
         if "weight" in names:
-            # The cheaper of the two, in multiplications; it is the one that needs less memory, too.
-            if places * (outputs + inputs) < outputs * inputs:
+            # The cheaper of the two, in multiplications, where float64 counts twice; it needs less memory, too.
+            if 2 * places * (outputs + inputs) < outputs * inputs:
                 squares.append(torch.cat([_gram_norms(a, g) for a, g in self._unfolded()]))
             else:
                 self._weights = torch.cat([torch.einsum("rld,rlp->rpd", a, g) for a, g in self._unfolded()])
@@ -239,9 +239,9 @@ class _Layer:
         return out
 
     def _weight_sum(self, weights: Tensor) -> Tensor:
-        shape = self._layer.weight.shape
         if self._weights is not None:
-            return torch.tensordot(weights, self._weights, dims=1).view(shape)
+            total: Tensor = torch.tensordot(weights, self._weights, dims=1).view(self._layer.weight.shape)
+            return total
         scaled = self._gy * weights.repeat_interleave(self._views).view(-1, *(1,) * (self._gy.dim() - 1))
         if isinstance(self._layer, nn.Conv2d):
             return _conv_backward(self._layer, self._x, scaled, wanted=1)
@@ -267,6 +267,11 @@ def _places(values: Tensor, views: int) -> Tensor:
 
 
 def _gram_norms(a: Tensor, g: Tensor) -> Tensor:
-    """``||sum_l g_l a_l^T||^2`` of each record, ``(r,)``, without that sum."""
-    norms: Tensor = (torch.bmm(a, a.transpose(1, 2)) * torch.bmm(g, g.transpose(1, 2))).sum((1, 2))
+    """``||sum_l g_l a_l^T||^2`` of each record, ``(r,)``, without that sum.
+
+    In float64: places that cancel leave little of large terms, and a norm found too small would be clipped too little.
+    """
+    own, other = a.double(), g.double()
+    products = torch.bmm(own, own.transpose(1, 2)) * torch.bmm(other, other.transpose(1, 2))
+    norms: Tensor = products.sum((1, 2)).clamp_min(0.0).to(a.dtype)
     return norms

@@ -90,6 +90,17 @@ def test_both_ways_to_a_norm_are_taken_here() -> None:
     assert {True, False} == set(kept)
 
 
+def test_norms_of_records_whose_places_cancel_are_not_too_small() -> None:
+    # Two views with nearly opposite gradients: of terms of 10^4 a norm near 1 is left, and float32 would lose it.
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(3, 1, 64, generator=generator).expand(-1, 2, -1) * 100
+    a = a + 1e-2 * torch.randn(3, 2, 64, generator=generator)
+    g = torch.randn(3, 1, 32, generator=generator) * torch.tensor([1.0, -1.0])[:, None]
+    exact = torch.einsum("rld,rlp->rpd", a.double(), g.double()).square().sum((1, 2))
+    assert float(exact.max()) < 1e-6 * float((a.square().sum(2) * g.square().sum(2)).max())
+    torch.testing.assert_close(watched._gram_norms(a, g).double(), exact, rtol=1e-5, atol=0)
+
+
 def test_nothing_is_left_on_the_network() -> None:
     step = _step(two_networks(), two_networks(), privacy__scope="all")
     target = step._method.target
