@@ -262,8 +262,8 @@ class _Layer:
 
 def _places(values: Tensor, views: int) -> Tensor:
     """``(r V, C, l)`` as ``(r, V l, C)``: the places of all views of a record are places of the record."""
-    apart = values.unflatten(0, (-1, views)).transpose(2, 3)
-    return apart.flatten(1, 2)
+    apart: Tensor = values.unflatten(0, (-1, views)).transpose(2, 3).flatten(1, 2)
+    return apart
 
 
 def _gram_norms(a: Tensor, g: Tensor) -> Tensor:
