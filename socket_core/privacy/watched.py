@@ -225,10 +225,11 @@ class _Layer:
                 yield x.unflatten(0, (-1, views)), gy.unflatten(0, (-1, views))
                 continue
             if layer.kernel_size == (1, 1) and layer.padding == (0, 0):
-                columns = x[:, :, :: layer.stride[0], :: layer.stride[1]].flatten(2)
+                inputs = _places(x[:, :, :: layer.stride[0], :: layer.stride[1]], views)
             else:
                 columns = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
-            yield _places(columns, views), _places(gy.flatten(2), views)
+                inputs = _places(columns.unsqueeze(3), views)
+            yield inputs, _places(gy, views)
 
     def weighted_sum(self, weights: Tensor) -> dict[str, Tensor]:
         out = {}
@@ -261,9 +262,11 @@ class _Layer:
 
 
 def _places(values: Tensor, views: int) -> Tensor:
-    """``(r V, C, l)`` as ``(r, V l, C)``: the places of all views of a record are places of the record."""
-    apart: Tensor = values.unflatten(0, (-1, views)).transpose(2, 3).flatten(1, 2)
-    return apart
+    """``(r V, C, h, w)`` as ``(r, V h w, C)``: the places of all views of a record are places of the record.
+
+    Of channels-last values this is a view.
+    """
+    return values.permute(0, 2, 3, 1).reshape(len(values) // views, -1, values.shape[1])
 
 
 def _gram_norms(a: Tensor, g: Tensor) -> Tensor:
