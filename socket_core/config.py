@@ -126,6 +126,9 @@ class Experiment(Section):
     seed: int = Field(0, ge=0, description="of all random draws but which scenes are rendered")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: the first GPU, or the CPU")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of each site")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of backbones while a method adapts; statistics, losses and weights stay float32"
+    )
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     further_sources: tuple[FurtherSource, ...] = ()
@@ -139,6 +142,8 @@ class Experiment(Section):
     def _pairs_are_private(self) -> Experiment:
         if self.privacy is not None and (what := not_private(self.method)):
             raise ValueError(f"privacy is asked for, but {what}")
+        if self.privacy is not None and self.precision != "float32":
+            raise ValueError("privacy is asked for, and pairs' gradients are clipped in float32: set precision to it")
         if self.privacy is not None and self.privacy.every > self.federation.steps:
             raise ValueError(f"privacy.every {self.privacy.every} leaves no TI step in {self.federation.steps} steps")
         return self
@@ -198,6 +203,8 @@ class Experiment(Section):
         """
         # Left out where there is none: an experiment without them is what it was before there could be any.
         unused = {key: True for key in ("further_sources", "privacy", "site_privacy") if not getattr(self, key)}
+        if self.precision == "float32":
+            unused["precision"] = True
         exact = {"download_dtype": True} if self.federation.download_dtype == "float32" else {}
         left_out = OPERATIONAL | unused | {"federation": OPERATIONAL["federation"] | exact}
         return hashlib.sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()

@@ -14,21 +14,21 @@ import torch
 from torch import Tensor
 
 from socket_core import drift
-from socket_core.batchnorm import bn_mode
 from socket_core.config import Experiment
 from socket_core.config_privacy import aligns_pairs
-from socket_core.data.loader import IndexStream, Loader, Preprocessing
+from socket_core.data.loader import IndexStream, Loader, Preprocessing, upload
 from socket_core.data.types import Index, SiteData
 from socket_core.errors import MethodError
-from socket_core.evaluation import device_of, predict_logits
+from socket_core.evaluation import device_of
 from socket_core.exchange import parameters_of, travelling_specs
 from socket_core.methods import METHODS, Method, build_method
 from socket_core.methods.base import TrBatch
 from socket_core.methods.oracle import Oracle
-from socket_core.models import Model
+from socket_core.models import Model, half_precision
 from socket_core.optimiser import lr_factor
 from socket_core.privacy.dp_step import DpStep, prepare
 from socket_core.privacy.ledger import Budget
+from socket_core.reading import Reading, read
 from socket_core.seeds import derive_seed
 from socket_core.stages import Stage, bridge_rounds, rounds_of
 from socket_core.ti_pairs import TiPairs
@@ -99,6 +99,7 @@ def adapt(
     bridge: Bridge | None = None,
     labels: Index | None = None,
     budget: Budget | None = None,
+    seen: Reading | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> AdaptReport:
     """Adapts ``network`` in place, or in stage ``bridge`` trains ``bridge``.
@@ -112,6 +113,7 @@ def adapt(
         bridge: The translator, for methods with one; see :func:`make_bridge`.
         labels: True TR labels, ``(N,)``; refused by every method but ``oracle``.
         budget: What is charged before TI pairs are touched; needed if the experiment asks for DP on them.
+        seen: What ``network`` says of ``data.tr`` as it stands, if the caller has asked: the first refresh needs it.
         on_step: Called with (steps done, steps of the segment).
 
     Raises:
@@ -137,14 +139,17 @@ def adapt(
     tr = Loader(data.tr, Preprocessing.of(experiment.data), device)
     if segment.fresh:
         method.start(tr)
+        seen = None  # statistics may have moved
     if not method.trains:
         return AdaptReport()
     ti = TiPairs(data.ti, method, experiment, segment.site, device) if pairs else None
     method.probe = ti.probe if ti is not None else None
     method.begin(tr)
     if segment.federated and segment.stage == "adapt" and drift.asked_for(experiment.federation):
-        method.anchor = _anchor(network, experiment, tr)
-    return _train(method, tr, private or ti, experiment, segment, on_step)
+        seen = seen or read(network, tr)
+        method.anchor = _anchor(network, experiment, seen)
+    with half_precision(network, experiment.precision == "bfloat16"):
+        return _train(method, tr, private or ti, experiment, segment, seen, on_step)
 
 
 def make_bridge(experiment: Experiment, source: Model) -> Bridge | None:
@@ -155,15 +160,12 @@ def make_bridge(experiment: Experiment, source: Model) -> Bridge | None:
     return build_bridge(cfg.kind, cfg.width, width, seed=derive_seed(experiment.seed, "translator weights"))
 
 
-@torch.no_grad()
-def _anchor(network: Model, experiment: Experiment, tr: Loader) -> drift.Anchor:
+def _anchor(network: Model, experiment: Experiment, seen: Reading) -> drift.Anchor:
     """The network as it stands, for terms that hold the site's steps near it."""
     parameters = parameters_of(network)
     travel = [key for key, _ in travelling_specs(network, experiment.federation.bn_policy)]
-    with bn_mode(network, "frozen"):
-        probabilities = torch.cat([network(x).softmax(1) for x in tr.chunks()])
     start = {key: parameters[key].detach().clone() for key in travel}
-    return drift.Anchor(experiment.federation, parameters, start, probabilities)
+    return drift.Anchor(experiment.federation, parameters, start, seen.logits.softmax(1))
 
 
 def adapt_alone(
@@ -185,6 +187,7 @@ def adapt_alone(
     """
     rounds, steps, bridging = rounds_of(experiment), experiment.federation.steps, bridge_rounds(experiment)
     bridge, total, best = make_bridge(experiment, source), AdaptReport(), _Best(network, experiment, data)
+    seen: Reading | None = None
     for round_ in range(1, rounds + 1):
 
         def step_over(done: int, _of: int, before: int = (round_ - 1) * steps) -> None:
@@ -196,11 +199,20 @@ def adapt_alone(
         else:
             segment = Segment(site, round_ - bridging, steps, rounds - bridging, fresh=round_ == bridging + 1)
         report = adapt(
-            network, source, data, experiment, segment, bridge=bridge, labels=labels, budget=budget, on_step=step_over
+            network,
+            source,
+            data,
+            experiment,
+            segment,
+            bridge=bridge,
+            labels=labels,
+            budget=budget,
+            seen=seen,
+            on_step=step_over,
         )
         total = AdaptReport(total.steps + report.steps, total.visits + report.visits, report.losses, kept=round_)
         if segment.stage == "adapt":
-            best.look(round_)
+            seen = best.look(round_)
         if on_round is not None:
             on_round(round_, rounds)
         if best.is_over(round_):
@@ -218,15 +230,16 @@ class _Best:
         self._images, self._prep = data.tr, Preprocessing.of(experiment.data)
         self._round, self._score, self._state = 0, -float("inf"), dict[str, Tensor]()
 
-    def look(self, round_: int) -> None:
-        """Scores the network as it is now."""
+    def look(self, round_: int) -> Reading | None:
+        """Scores the network as it is now; what it says of the images, which the next round needs, too."""
         if self._score_of is None:
-            return
-        loader = Loader(self._images, self._prep, device_of(self._network))
-        score = self._score_of(predict_logits(self._network, loader))
+            return None
+        seen = read(self._network, Loader(self._images, self._prep, device_of(self._network)))
+        score = self._score_of(seen.logits.cpu())
         if score > self._score:
             self._round, self._score = round_, score
             self._state = {key: value.clone() for key, value in self._network.state_dict().items()}
+        return seen
 
     def is_over(self, round_: int) -> bool:
         """Whether patience has run out."""
@@ -269,6 +282,7 @@ def _train(
     ti: TiPairs | DpStep | None,
     experiment: Experiment,
     segment: Segment,
+    seen: Reading | None,
     on_step: Callable[[int, int], None] | None,
 ) -> AdaptReport:
     cfg, optimiser = experiment.method, method.optimiser()
@@ -285,23 +299,23 @@ def _train(
     report = AdaptReport()
     for step in range(segment.steps):
         if step % refresh_every == 0:
-            method.refresh(tr)
+            method.refresh(tr, seen if step == 0 else None)
         index = tr_stream.take(batch)
         x = tr.batch(index, tr.draw(rng, batch))
         pairs = ti.take(cfg.batch) if isinstance(ti, TiPairs) else None
         factor = lr_factor(first + step, segment.rounds * segment.steps)
         optimiser.zero_grad()
-        terms = method.step(TrBatch(x, torch.as_tensor(index, device=tr.device)), pairs)
+        terms = method.step(TrBatch(x, upload(index, tr.device)), pairs)
         if terms:  # under DP the TI term has a step of its own, and may be the only one
             torch.stack(list(terms.values())).sum().backward()
             optimiser.step(factor)
-        seen = len(pairs.x) if pairs is not None else 0
+        paired = len(pairs.x) if pairs is not None else 0
         if isinstance(ti, DpStep):
-            seen = ti.after_step(factor)
+            paired = ti.after_step(factor)
         for name, value in terms.items():
             sums[name] += value.detach()
         report.steps += 1
-        report.visits += batch + seen
+        report.visits += batch + paired
         if on_step is not None:
             on_step(step + 1, segment.steps)
     report.losses = {name: float(total) / report.steps for name, total in sums.items()}

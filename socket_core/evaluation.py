@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from socket_core.batchnorm import bn_mode
 from socket_core.data.loader import Loader, Preprocessing
 from socket_core.data.types import Images, Index, Labelled
 from socket_core.models import Model
+from socket_core.reading import read
 
 Confusion = NDArray[np.int64]
 """``(K, K)`` counts, true class by predicted class."""
@@ -25,8 +25,7 @@ Confusion = NDArray[np.int64]
 @torch.no_grad()
 def predict_logits(network: Model, loader: Loader) -> Tensor:
     """Logits of all images in eval mode, ``(N, K)`` on the CPU."""
-    with bn_mode(network, "frozen"):
-        return torch.cat([network(x).cpu() for x in loader.chunks()])
+    return read(network, loader).logits.cpu()
 
 
 def device_of(network: Model) -> torch.device:

@@ -7,6 +7,7 @@ Every loss of an empty batch is 0, so that Poisson sampling may draw nobody.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -56,7 +57,7 @@ def marginal_entropy(logits: Tensor) -> Tensor:
     if len(logits) == 0:
         return _zero(logits)
     # log of the mean probability straight from logits: no log(0) for a class nobody has.
-    log_mean = logits.log_softmax(1).logsumexp(0) - torch.log(torch.tensor(float(len(logits)), dtype=logits.dtype))
+    log_mean = logits.log_softmax(1).logsumexp(0) - math.log(len(logits))
     return -(log_mean.exp() * log_mean).sum()
 
 
@@ -92,7 +93,8 @@ def bn_matching(
     """``L_d = sum_l m_l (||mean_l - running_mean_l||_2 + ||var_l - running_var_l||_2)``; couples the batch.
 
     Norms are not squared; ``m`` is ``first_layer`` for the first layer and 1 elsewhere. The release scales
-    both terms by a trainable gate, which training simply closes; with one source there is none here.
+    both terms by a trainable gate, which training simply closes; with one source there is none here. This is the
+    formula as it reads; steps use :class:`socket_core.moment_loss.MomentDistance`.
 
     Args:
         means: L batch means of BatchNorm2d inputs, each ``(C_l,)``.

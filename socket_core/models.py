@@ -6,7 +6,8 @@ weight-normalised linear layer that adaptation leaves frozen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -62,6 +63,8 @@ class Model(nn.Module):
 class Network(Model):
     """``classifier(bottleneck(backbone(x)))``.
 
+    ``narrow`` makes the backbone compute in bfloat16; see :func:`half_precision`.
+
     Args:
         backbone: Maps ``(N, 3, H, W)`` to ``(N, backbone_dim)``.
         backbone_dim: Width of the backbone's output.
@@ -73,6 +76,7 @@ class Network(Model):
         super().__init__()
         self.width, self.embedding = bottleneck_dim, backbone_dim
         self.backbone = backbone
+        self.narrow = False
         self.bottleneck = _bottleneck(backbone_dim, bottleneck_dim)
         self.classifier = parametrizations.weight_norm(nn.Linear(bottleneck_dim, classes))
 
@@ -87,9 +91,14 @@ class Network(Model):
         return torch.ones(1, device=next(self.parameters()).device)
 
     def embed(self, x: Tensor) -> Tensor:
-        """``F(x)``, shape ``(N, backbone_dim)``."""
-        out: Tensor = self.backbone(x)
-        return out
+        """``F(x)``, shape ``(N, backbone_dim)``, float32."""
+        if not self.narrow:
+            out: Tensor = self.backbone(x)
+            return out
+        # BatchNorm sums in float32 all the same; what follows the average over places is float32 again.
+        with torch.autocast(x.device.type, torch.bfloat16):
+            out = self.backbone(x)
+        return out.float()
 
     def bottle(self, embedded: Tensor) -> Tensor:
         """``B(F(x))``, shape ``(N, bottleneck_dim)``."""
@@ -100,6 +109,19 @@ class Network(Model):
         """Class logits, shape ``(N, classes)``."""
         out: Tensor = self.classifier(features)
         return out
+
+
+@contextmanager
+def half_precision(model: Model, on: bool) -> Iterator[None]:
+    """While ``on``, backbones compute in bfloat16; parameters, gradients and BatchNorm statistics stay float32."""
+    before = [member.narrow for member in model.members]
+    try:
+        for member in model.members:
+            member.narrow = on
+        yield
+    finally:
+        for member, narrow in zip(model.members, before, strict=True):
+            member.narrow = narrow
 
 
 def _bottleneck(backbone_dim: int, bottleneck_dim: int) -> nn.Sequential:

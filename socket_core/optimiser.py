@@ -26,18 +26,18 @@ class Optimiser(Protocol):
 
 @dataclass
 class _Group:
-    """Parameters with one base learning rate, and their momentum."""
+    """Parameters with one base learning rate, and their momentum, which is 0 before the first gradient."""
 
     parameters: list[Tensor]
     base_lr: float
-    momentum: list[Tensor | None] = field(default_factory=list)
+    momentum: list[Tensor] = field(default_factory=list)
 
 
 class NesterovSgd:
     """SGD with Nesterov momentum over what may learn in a network.
 
-    The update itself is PyTorch's functional one. ``torch.optim.SGD`` would do the same, but making one
-    imports the compiler stack: 3 s in every process, and deployed, every message is a process.
+    The update itself is PyTorch's functional one, in one pass over memory. ``torch.optim.SGD`` would do the same, but
+    making one imports the compiler stack: 3 s in every process, and deployed, every message is a process.
 
     Args:
         network: Its trainable parameters learn.
@@ -54,8 +54,9 @@ class NesterovSgd:
         inside = {id(p) for p in backbone}
         rest: list[Tensor] = [p for p in network.parameters() if p.requires_grad and id(p) not in inside]
         self._groups = [_Group(backbone, lr * backbone_lr_scale), _Group(rest, lr)]
-        for group in self._groups:
-            group.momentum = [None] * len(group.parameters)
+        if momentum > 0:
+            for group in self._groups:
+                group.momentum = [torch.zeros_like(p) for p in group.parameters]
         self._momentum, self._weight_decay = momentum, weight_decay
 
     def zero_grad(self) -> None:
@@ -69,11 +70,12 @@ class NesterovSgd:
         """One update of every parameter that has a gradient, at ``factor`` times its base rate."""
         for group in self._groups:
             learning = [i for i, p in enumerate(group.parameters) if p.grad is not None]
-            buffers = [group.momentum[i] for i in learning]
             sgd(
                 [group.parameters[i] for i in learning],
                 [grad for i in learning if (grad := group.parameters[i].grad) is not None],
-                buffers,
+                [group.momentum[i] for i in learning] if self._momentum > 0 else [],
+                foreach=False,
+                fused=True,
                 weight_decay=self._weight_decay,
                 momentum=self._momentum,
                 lr=group.base_lr * factor,
@@ -81,8 +83,6 @@ class NesterovSgd:
                 nesterov=self._momentum > 0,
                 maximize=False,
             )
-            for i, buffer in zip(learning, buffers, strict=True):
-                group.momentum[i] = buffer
 
 
 class Adam:

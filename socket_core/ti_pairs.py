@@ -13,7 +13,7 @@ from torch import Tensor
 from socket_core.agreement import PairProbe
 from socket_core.config import Experiment
 from socket_core.data.augment import identity, join
-from socket_core.data.loader import IndexStream, Loader, Preprocessing
+from socket_core.data.loader import IndexStream, Loader, Preprocessing, upload
 from socket_core.data.types import Index, Pairs
 from socket_core.methods.base import Method, TiBatch
 from socket_core.seeds import derive_seed
@@ -42,23 +42,24 @@ class TiPairs:
     def __init__(self, pairs: Pairs, method: Method, experiment: Experiment, site: str, device: torch.device):
         train, held = split_probe(len(pairs), derive_seed(experiment.seed, site, "ti probe"))
         asks = method.cfg.trust == "agreement"
-        used, probed = (pairs.take(train), pairs.take(held)) if asks and len(held) else (pairs, pairs)
-        loaders = [_loaders(part, experiment, device) for part in (used, probed)]
-        self._target, self._rgb = loaders[0]
-        self._count, self._wants_rgb = len(used), method.wants_rgb
+        everyone = np.arange(len(pairs), dtype=np.int64)
+        # By position: a part taken out of mapped pixels would be a copy of them in memory.
+        self._rows, probed = (train, held) if asks and len(held) else (everyone, everyone)
+        self._target, self._rgb = _loaders(pairs, experiment, device)
+        self._count, self._wants_rgb = len(self._rows), method.wants_rgb
         rng = np.random.default_rng(derive_seed(experiment.seed, site, "ti views"))
         views = [identity(self._count)]
         views += [self._target.draw(rng, self._count) for _ in range(experiment.method.ti_views - 1)]
         self._draws = join(views)
         self._features = self._cache(method)
-        self.probe = _probe(*loaders[1], method) if asks else None
+        self.probe = _probe(self._target, self._rgb, probed[:PROBE_MAXIMUM], method) if asks else None
         self.shuffle(0)
 
     @torch.no_grad()
     def _cache(self, method: Method) -> Tensor:
         total = len(self._draws)
         chunks = np.array_split(np.arange(total), -(-total // 256))
-        batches = (self._rgb.batch(i % self._count, self._draws.take(i)) for i in chunks)
+        batches = (self._rgb.batch(self._rows[i % self._count], self._draws.take(i)) for i in chunks)
         return torch.cat([method.source.features(x) for x in batches])
 
     def shuffle(self, seed: int) -> None:
@@ -68,8 +69,8 @@ class TiPairs:
     def take(self, count: int) -> TiBatch:
         """The next ``count`` views of pairs with the source features of their RGB halves."""
         index = self._stream.take(min(count, self._count))
-        pair, draws = index % self._count, self._draws.take(index)
-        features = self._features[torch.as_tensor(index, device=self._features.device)]
+        pair, draws = self._rows[index % self._count], self._draws.take(index)
+        features = self._features[upload(index, self._features.device)]
         return TiBatch(
             self._target.batch(pair, draws), features, self._rgb.batch(pair, draws) if self._wants_rgb else None
         )
@@ -95,7 +96,6 @@ def _loaders(pairs: Pairs, experiment: Experiment, device: torch.device) -> tupl
 
 
 @torch.no_grad()
-def _probe(target: Loader, rgb: Loader, method: Method) -> PairProbe:
-    rows = np.arange(min(len(rgb), PROBE_MAXIMUM), dtype=np.int64)
+def _probe(target: Loader, rgb: Loader, rows: Index, method: Method) -> PairProbe:
     other_view = rgb.draw(np.random.default_rng(0), len(rows))
     return PairProbe(target.batch(rows), method.source(rgb.batch(rows)), method.source(rgb.batch(rows, other_view)))

@@ -5,6 +5,7 @@ Nothing is guessed: a file that is not what its modality promises is a :class:`D
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from socket_core.data.types import Modality
 from socket_core.errors import ConfigError, DataError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Decoded = Iterator[Pixels]
 Progress = Callable[[int, int], None]
 
 # Part of every cache key: raise it whenever decoding or resizing would give other values.
@@ -257,21 +259,31 @@ def full_scale_for(pixels: Pixels, given: float | None) -> float:
     )
 
 
-def _stack(paths: Sequence[Path], modality: Modality, size: int, stored: Stored, progress: Progress | None) -> Pixels:
-    """Decode and resize into one array, allocated once; no copy of the whole set is ever made."""
-    first = resize(decode(paths[0], modality, stored), size, modality)
-    stack = np.empty((len(paths), *first.shape), dtype=first.dtype)
+def _decoded(
+    paths: Sequence[Path], modality: Modality, size: int, stored: Stored, progress: Progress | None
+) -> Decoded:
+    """The images of a set, decoded and resized one after the other; all have the type of the first."""
+    kind: np.dtype[np.uint8] | np.dtype[np.uint16] | None = None
     for index, path in enumerate(paths):
-        image = first if index == 0 else resize(decode(path, modality, stored), size, modality)
-        if image.dtype != stack.dtype:
+        image = resize(decode(path, modality, stored), size, modality)
+        kind = image.dtype if kind is None else kind
+        if image.dtype != kind:
             raise DataError(
-                f"expected one bit depth in a set, found {stack.dtype} and {image.dtype}",
+                f"expected one bit depth in a set, found {kind} and {image.dtype}",
                 where=f"{paths[0]} and {path}",
                 remedy=f"store all {modality} images with the same bit depth and unit",
             )
-        stack[index] = image
+        yield image
         if progress is not None:
             progress(index + 1, len(paths))
+
+
+def _stack(count: int, images: Decoded) -> Pixels:
+    """One array of all, allocated once."""
+    first = next(images)
+    stack = np.empty((count, *first.shape), dtype=first.dtype)
+    for index, image in enumerate(itertools.chain([first], images)):
+        stack[index] = image
     return stack
 
 
@@ -298,7 +310,8 @@ def decode_many(
         progress: Called as ``progress(done, total)``, in files.
 
     Returns:
-        ``(N, size, size, 3)`` uint8 for RGB, else ``(N, size, size)`` uint8 or uint16.
+        ``(N, size, size, 3)`` uint8 for RGB, else ``(N, size, size)`` uint8 or uint16. With a cache the array is
+        mapped from its file and read-only.
 
     Raises:
         DataError: No files, a file that :func:`decode` refuses, or 8- and 16-bit files in one set.
@@ -308,12 +321,15 @@ def decode_many(
     key = (DECODE_VERSION, PIL.__version__, modality, size, *stored.key)
     file = decode_cache.file_of(cache, key, paths, root) if cache is not None else None
     shape = (len(paths), size, size, 3) if modality == "rgb" else (len(paths), size, size)
-    pixels = decode_cache.read(file, shape) if file is not None else None
+    if file is None:
+        return _stack(len(paths), _decoded(paths, modality, size, stored, progress))
+    pixels = decode_cache.read(file, shape)
     if pixels is not None:
         if progress is not None:
             progress(len(paths), len(paths))
         return pixels
-    pixels = _stack(paths, modality, size, stored, progress)
-    if file is not None:
-        decode_cache.write(file, pixels)
+    decode_cache.write(file, len(paths), _decoded(paths, modality, size, stored, progress))
+    pixels = decode_cache.read(file, shape)
+    if pixels is None:
+        raise DataError("decoded images changed as soon as they were written", where=str(file), remedy="check the disk")
     return pixels

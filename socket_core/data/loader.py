@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from socket_core.config import DataConfig
-from socket_core.data.augment import Draw, apply, shift_flip, to_float
+from socket_core.data.augment import Draw, affine, apply, normalise, shift_flip
 from socket_core.data.types import Images, Index, Modality
 
 
@@ -45,6 +47,17 @@ class Preprocessing:
         return cls(mean, std, cfg.pad, cfg.flip)
 
 
+def upload(array: NDArray[Any], device: torch.device) -> Tensor:
+    """A fresh array as a tensor on the device; the host does not wait for the copy.
+
+    From ordinary memory it would have to: a GPU reads on its own only from pages that cannot be moved.
+    """
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 class Loader:
     """Batches of one image set.
 
@@ -56,6 +69,8 @@ class Loader:
 
     def __init__(self, images: Images, prep: Preprocessing, device: torch.device) -> None:
         self.images, self.prep, self.device = images, prep, device
+        slope, offset = affine(images.full_scale, prep.mean, prep.std)
+        self._slope, self._offset = slope.to(device), offset.to(device)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -66,13 +81,14 @@ class Loader:
         return shift_flip(rng, count, height, width, self.prep.pad, self.prep.flip)
 
     def batch(self, index: Index, draw: Draw | None = None) -> Tensor:
-        """Images at ``index`` as float32 ``(N, 3, H, W)``, shifted and flipped if ``draw`` is given."""
+        """Images at ``index`` as float32 ``(N, 3, H, W)``, channels last, shifted and flipped if ``draw`` is given.
+
+        Integers travel to the device and become floats there: a quarter of the bytes for colour, a sixth for depth.
+        """
         pixels = self.images.pixels[index]
         if draw is not None:
             pixels = apply(pixels, draw)
-        out = to_float(pixels, self.images.full_scale, self.prep.mean, self.prep.std)
-        # Channels last: convolutions are 10 to 25 % faster that way, on CPUs and GPUs alike.
-        return out.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+        return normalise(upload(pixels, self.device), self.images.full_scale, self._slope, self._offset)
 
     def chunks(self, size: int = 256, *, shuffled: bool = False) -> Iterator[Tensor]:
         """All images un-augmented in batches of nearly equal length of at most ``size``.

@@ -28,6 +28,7 @@ from socket_core.drift import Anchor
 from socket_core.errors import MethodError
 from socket_core.models import Model
 from socket_core.optimiser import NesterovSgd, Optimiser
+from socket_core.reading import Reading
 from socket_core.translators import Bridge
 
 Terms = dict[str, Tensor]
@@ -155,8 +156,13 @@ class Method:
     def begin(self, pool: Pool) -> None:
         """Runs at the beginning of each round, after :meth:`start`."""
 
-    def refresh(self, pool: Pool) -> None:
-        """Runs before the first step of each round and then about once an epoch."""
+    def refresh(self, pool: Pool, seen: Reading | None = None) -> None:
+        """Runs before the first step of each round and then about once an epoch.
+
+        Args:
+            pool: The images.
+            seen: What the target network, as it stands, says of them, where a pass over them has been made already.
+        """
 
     def learner(self) -> nn.Module:
         """The module that the steps train."""

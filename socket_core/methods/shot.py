@@ -11,6 +11,7 @@ from socket_core.errors import MethodError
 from socket_core.losses import information_maximisation, pseudo_label_loss
 from socket_core.methods.base import Method, Pool, Terms, TiBatch, TrBatch
 from socket_core.pseudo_labels import SHOT_RECIPE, SOCKET_RECIPE, CentroidRecipe, mixed_centroid_labels
+from socket_core.reading import Reading, read
 
 RECIPES: dict[str, CentroidRecipe] = {"shot": SHOT_RECIPE, "socket": SOCKET_RECIPE}
 
@@ -42,15 +43,15 @@ class Shot(Method):
         return {"pl": self.weights.pl, "im": self.weights.im}
 
     @torch.no_grad()
-    def refresh(self, pool: Pool) -> None:
+    def refresh(self, pool: Pool, seen: Reading | None = None) -> None:
         """New pseudo-labels and a new prior from the whole target set, and new trust, all in eval mode."""
         with bn_mode(self.target, "frozen"):
             self.trust = self.trust_in(self.target)
-            if self.weights.pl == 0 and self.cfg.prior == "uniform":
-                return
-            features = torch.cat([self.target.features(x) for x in pool.chunks()])
-            probabilities = self.target.logits(features).softmax(1)
-        spaces, shares = self.target.split(features), self.target.weights
+        if self.weights.pl == 0 and self.cfg.prior == "uniform":
+            return
+        seen = seen or read(self.target, pool)
+        probabilities = seen.logits.softmax(1)
+        spaces, shares = self.target.split(seen.features), self.target.weights
         recipe = RECIPES[self.cfg.pseudo_labels or self.recipe]
         self.labels = mixed_centroid_labels(spaces, shares, probabilities, recipe)
         if self.cfg.prior == "estimated":

@@ -21,10 +21,11 @@ from socket_core.batchnorm import bn_layers, bn_mode
 from socket_core.bn_moments import InputMoments
 from socket_core.config import MethodConfig
 from socket_core.errors import MethodError
-from socket_core.losses import bn_matching, feature_distance_frobenius, feature_distance_per_sample
+from socket_core.losses import feature_distance_frobenius, feature_distance_per_sample
 from socket_core.methods.base import Terms, TiBatch, TrBatch
 from socket_core.methods.shot import Shot
 from socket_core.models import Model, Network
+from socket_core.moment_loss import MomentDistance
 from socket_core.translators import Bridge
 
 TI_LOSSES = {"frobenius": feature_distance_frobenius, "per_sample": feature_distance_per_sample}
@@ -46,12 +47,13 @@ class Socket(Shot):
     def configure(self, target: Model, source: Model, bridge: Bridge | None = None) -> None:
         """Also keeps copies of each source's running statistics, the aim of L_d."""
         super().configure(target, source, bridge)
-        self._aims = [_statistics(member) for member in source.members]
+        aims = [_statistics(member) for member in source.members]
+        self._distances = [MomentDistance(*aim, self.cfg.first_layer) if aim[0] else None for aim in aims]
 
     def check(self) -> None:
         """Also refuses BatchNorm matching on a backbone without BatchNorm2d."""
         super().check()
-        if self.weights.bn > 0 and not all(means for means, _ in self._aims):
+        if self.weights.bn > 0 and None in self._distances:
             raise MethodError(
                 "L_d needs BatchNorm2d layers, and the backbone has none",
                 where="method.weights.bn",
@@ -85,12 +87,8 @@ class Socket(Shot):
 
     def _moment_distance(self, recorded: Sequence[InputMoments]) -> Tensor:
         """L_d of each member against its own source, averaged."""
-        return _mean(
-            [
-                bn_matching(own.means, own.variances, means, variances, self.cfg.first_layer)
-                for own, (means, variances) in zip(recorded, self._aims, strict=True)
-            ]
-        )
+        both = zip(recorded, self._distances, strict=True)
+        return _mean([distance(own.means, own.variances) for own, distance in both if distance is not None])
 
     def _feature_distance(self, source: Tensor, target: Tensor) -> Tensor:
         """L_TI of each member against its own source, averaged; both ``(M, D)``, the members side by side."""

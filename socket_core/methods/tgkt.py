@@ -18,6 +18,7 @@ from socket_core.losses import teacher_divergence
 from socket_core.methods.base import Pool, Terms, reestimate_batchnorm
 from socket_core.methods.socket import Socket
 from socket_core.models import Model
+from socket_core.reading import Reading
 from socket_core.translators import Bridge
 
 
@@ -62,9 +63,9 @@ class Tgkt(Socket):
                 self._teacher_trust = self.trust_in(self._teach)
 
     @torch.no_grad()
-    def refresh(self, pool: Pool) -> None:
+    def refresh(self, pool: Pool, seen: Reading | None = None) -> None:
         """Also asks whether the teacher still knows more than its pupil, by agreement on held-out pairs."""
-        super().refresh(pool)
+        super().refresh(pool, seen)
         if self.weights.kl == 0:
             return
         self.teaches = self._teacher_trust

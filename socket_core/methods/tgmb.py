@@ -18,6 +18,7 @@ from socket_core.losses import domain_confusion, feature_distance_per_sample, in
 from socket_core.methods.base import Method, Pool, Terms, TiBatch, TrBatch
 from socket_core.models import Model
 from socket_core.optimiser import Adam, Optimiser
+from socket_core.reading import Reading
 from socket_core.translators import Bridge
 
 
@@ -66,7 +67,7 @@ class Tgmb(Method):
         """Nothing: BatchNorm of the target network is stage 2's business."""
 
     @torch.no_grad()
-    def refresh(self, pool: Pool) -> None:
+    def refresh(self, pool: Pool, seen: Reading | None = None) -> None:
         """New trust in the source's predictions on translated images."""
         with bn_mode(self.bridge, "batch"):
             self.trust = self.trust_in(lambda x: self.source(self.bridge(x)))

@@ -26,6 +26,7 @@ from socket_core.data.types import Index
 from socket_core.errors import PrivacyError
 from socket_core.methods.base import Method
 from socket_core.privacy.dp_step import DpStep
+from socket_core.privacy.per_record import Joined, RecordGradients, Rows
 from socket_core.privacy.plan import privacy_of
 from socket_core.privacy.records import Records
 from socket_core.privacy.scope import scope_parameters
@@ -112,10 +113,8 @@ class CanaryStep(DpStep):
         self._canary_size = -self._canary_size
 
     @torch.no_grad()
-    def gradients(self, index: Index) -> dict[str, Tensor]:
-        """Those of the pairs, then those of the canaries, ``(B, *shape)`` by name of parameter; ``index`` ascends."""
+    def recorded(self, index: Index) -> RecordGradients:
+        """Those of the pairs, then those of the canaries; ``index`` ascends."""
         pairs, places = index[index < self._first_canary], index[index >= self._first_canary] - self._first_canary
-        rows = self._canaries.gradients(self._trained, places, self._canary_size)
-        if not len(pairs):
-            return rows
-        return {name: torch.cat([found, rows[name]]) for name, found in super().gradients(pairs).items()}
+        rows = Rows(self._canaries.gradients(self._trained, places, self._canary_size))
+        return Joined([super().recorded(pairs), rows]) if len(pairs) else rows

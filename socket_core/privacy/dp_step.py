@@ -4,7 +4,8 @@
 with probability ``sample_rate``. C, sigma, the sample rate and L are constants of the run. An empty draw is a step
 like any other: noise alone. Guarantee: adding or removing one pair.
 
-Each record's gradient is that of a function of this record alone: ``vmap`` over ``grad`` of the loss of one record.
+Each record's gradient is that of a function of this record alone: by construction (``vmap`` over ``grad`` of the loss
+of one record), or in one pass over all images where every layer is known to keep them apart (:mod:`.watched`).
 BatchNorm normalises by running statistics, which come from task-relevant images only. There are no hooks, so no
 gradient of a TR step can reach the sum and none of a pair can stay behind (docs/adr/0013). Noise and draws come from
 a generator that the operating system seeds; it is neither logged nor saved, and the run's seed does not enter.
@@ -16,7 +17,7 @@ import logging
 import math
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -32,9 +33,11 @@ from socket_core.methods.base import Method
 from socket_core.models import Model
 from socket_core.optimiser import Adam, NesterovSgd, Optimiser
 from socket_core.privacy.ledger import Budget
+from socket_core.privacy.per_record import RecordGradients, Rows
 from socket_core.privacy.plan import event_of, privacy_of, ti_steps
 from socket_core.privacy.records import Records
 from socket_core.privacy.scope import scope_parameters
+from socket_core.privacy.watched import Watched, can_watch
 from socket_core.translators import Bridge
 
 log = logging.getLogger("socket_fl.privacy")
@@ -139,31 +142,41 @@ class DpStep:
             raise PrivacyError("a step that was not charged", where="privacy", remedy="this is a fault: report it")
         self._left -= 1
         learner, cfg = self._learner, self._cfg
-        buffers = {name: buffer.clone() for name, buffer in learner.named_buffers()}
+        buffers = [buffer.clone() for buffer in learner.buffers()]
         index = np.flatnonzero(self._rng.random(self._records.count) < cfg.sample_rate).astype(np.int64)
         with bn_mode(learner, "frozen"):
             check_mode(learner)
             total = self.clipped_sum(index)
         self._optimiser.zero_grad()
-        signal, drawn = 0.0, 0.0
+        signal, drawn = [], []
         for name, parameter in self._scope.items():
             noise = self._sigma * cfg.clip * self.noise(parameter)
             parameter.grad = (total[name] + noise) / cfg.expected_batch
-            signal += float(total[name].square().sum())
-            drawn += float(noise.square().sum())
+            signal.append(total[name].square().sum())
+            drawn.append(noise.square().sum())
+        self._optimiser.step(factor)
+        self._optimiser.zero_grad()
+        self._hear(float(torch.stack(signal).sum()), float(torch.stack(drawn).sum()))
+        self._check_buffers(buffers)
+        if self._left == 0:
+            self._tell()
+
+    def _hear(self, signal: float, drawn: float) -> None:
+        """Counts the squared norms of a step's sum and noise."""
         log.debug(
             "TI step under DP: the signal was %.2g of its noise", math.sqrt(signal / drawn) if drawn else math.inf
         )
         self._signal, self._noise = self._signal + signal, self._noise + drawn
-        self._optimiser.step(factor)
-        self._optimiser.zero_grad()
-        for name, buffer in learner.named_buffers():
-            if not torch.equal(buffer, buffers[name]):
-                raise PrivacyError(
-                    f"TI pairs have changed the buffer {name}", where="privacy", remedy="this is a fault: report it"
-                )
-        if self._left == 0:
-            self._tell()
+
+    def _check_buffers(self, before: Sequence[Tensor]) -> None:
+        """Refuses a change of a buffer; the host asks once, not once for each of them."""
+        now = dict(self._learner.named_buffers())
+        same = [(one == other).all() for one, other in zip(now.values(), before, strict=True)]
+        changed = [name for name, kept in zip(now, torch.stack(same).tolist(), strict=True) if not kept] if same else []
+        if changed:
+            raise PrivacyError(
+                f"TI pairs have changed the buffer {changed[0]}", where="privacy", remedy="this is a fault: report it"
+            )
 
     def _tell(self) -> None:
         """Says in the site's own log how loud the signal was. It is not private: it never leaves."""
@@ -180,21 +193,45 @@ class DpStep:
         """Sum over the records at ``index`` of their gradients, each of norm at most ``clip``; zeros for none."""
         total = {name: torch.zeros_like(p) for name, p in self._scope.items()}
         for start in range(0, len(index), self._cfg.chunk):
-            gradients = self.gradients(index[start : start + self._cfg.chunk])
-            squares = torch.stack([g.flatten(1).square().sum(1) for g in gradients.values()]).sum(0)
-            factor = (self._cfg.clip / squares.sqrt()).clamp(max=1.0)
+            part = index[start : start + self._cfg.chunk]
+            found = self.recorded(part)
+            squares = found.squares()
             # A record whose gradient is not finite contributes nothing: no factor would bound it.
-            usable = squares.isfinite()
-            for name, g in gradients.items():
-                shape = (-1,) + (1,) * (g.dim() - 1)
-                scaled = torch.where(usable.view(shape), g * factor.view(shape), torch.zeros_like(g))
-                total[name] += scaled.sum(0)
+            usable = squares.isfinite().cpu().numpy()
+            if not usable.all():
+                if not usable.any():
+                    continue
+                found = self.recorded(part[usable])
+                squares = found.squares()
+            factor = (self._cfg.clip / squares.sqrt()).clamp(max=1.0)
+            for name, value in found.weighted_sum(factor).items():
+                total[name] += value
         return total
 
-    @torch.no_grad()  # of the outer graph: the inner one is vmap's own
     def gradients(self, index: Index) -> dict[str, Tensor]:
         """The gradient of each record's loss, ``(B, *shape)`` by name of parameter."""
+        return self.recorded(index).rows()
+
+    @torch.no_grad()  # of the outer graph: what runs inside keeps its own
+    def recorded(self, index: Index) -> RecordGradients:
+        """The gradients of the losses of the records at ``index``, at least one."""
         x, *aims = self._records.batch(index)
+        if self._cfg.scope != "bottleneck" and can_watch(self._learner):
+            return self._watched(x, aims)
+        return Rows(self._vectorised(x, aims))
+
+    def _watched(self, x: Tensor, aims: Sequence[Tensor]) -> Watched:
+        """In one pass over all images, for networks whose every layer is known to keep them apart."""
+        watched = Watched(self._learner, self._scope, views=x.shape[1])
+        with torch.enable_grad():
+            images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            with watched.forward():
+                out = self._method.target.features(images)
+            watched.backward(torch.func.vmap(self._method.pair_loss)(out.unflatten(0, x.shape[:2]), *aims).sum())
+        return watched
+
+    def _vectorised(self, x: Tensor, aims: Sequence[Tensor]) -> dict[str, Tensor]:
+        """A function of each record alone by construction, for any learner."""
         if self._cfg.scope == "bottleneck" and isinstance(self._learner, Model):
             # Backbones do not learn here: one pass for all, and gradients per record of the small rest.
             module = Part(self._learner, self._learner.bottle)

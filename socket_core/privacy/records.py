@@ -15,7 +15,7 @@ from torch import Tensor
 
 from socket_core.config import Experiment
 from socket_core.data.augment import Draw, identity, join
-from socket_core.data.loader import Loader, Preprocessing
+from socket_core.data.loader import Loader, Preprocessing, upload
 from socket_core.data.types import Index, Pairs
 from socket_core.models import Model
 from socket_core.seeds import derive_seed
@@ -61,7 +61,7 @@ class Records:
             Target halves ``(B, V, 3, H, W)``, source features ``(B, V, D)``, and RGB halves where they are wanted.
         """
         rows, draws = np.repeat(index, self._views), join([self._draws[i] for i in index])
-        features = self._features[torch.as_tensor(index, device=self._features.device)]
+        features = self._features[upload(index, self._features.device)]
         images = [half.batch(rows, draws) for half in (self._target, self._rgb) if half is not None]
         x, *rgb = (image.reshape(len(index), self._views, *image.shape[1:]) for image in images)
         return x, features, *rgb

@@ -89,16 +89,21 @@ def test_gradients_through_moments_are_those_of_plain_autograd(mode: BnMode, ter
             assert torch.allclose(expected.grad, found.grad, rtol=1e-8, atol=1e-9)
 
 
-def test_normalisation_with_moments_passes_gradcheck() -> None:
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("used", [(0, 1, 2), (0,), (1,), (2,)])
+def test_normalisation_with_moments_passes_gradcheck(zero: bool, used: tuple[int, ...]) -> None:
+    # Scales of exactly 0 are what some networks start their residual branches with.
     generator = torch.Generator().manual_seed(0)
     x, weight, bias = (
         torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
         for shape in ((3, 2, 2, 2), (2,), (2,))
     )
+    if zero:
+        weight.data[0] = 0.0
 
     def function(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
         out: tuple[Tensor, ...] = _NormaliseWithMoments.apply(x, weight, bias, (None, None), 0.1, 1e-5)
-        return out
+        return tuple(out[i] for i in used)  # the others' gradients are missing
 
     assert torch.autograd.gradcheck(function, (x, weight, bias))
 

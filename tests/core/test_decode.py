@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from socket_core.data import decode as module
 from socket_core.data.decode import check_pair_sizes, decode, decode_many, full_scale_for, original_size, resize
+from socket_core.data.loader import Loader, Preprocessing
+from socket_core.data.types import Images
 from socket_core.errors import ConfigError, DataError
 
 WIDE = (np.arange(20, dtype=np.uint16).reshape(4, 5) * 3277 + 1).astype(np.uint16)  # 1 to 62264, odd steps
@@ -212,6 +217,39 @@ def test_cache_is_used_and_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         decode_many([moved / path.name for path in paths], "depth", 5, root=moved, cache=cache)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_cached_images_are_mapped_and_cannot_be_changed(tmp_path: Path, again: bool) -> None:
+    paths = [_save(tmp_path / f"{i}.png", WIDE + i) for i in range(3)]
+    for _ in range(1 + again):
+        pixels = decode_many(paths, "depth", 4, cache=tmp_path / "cache")
+    assert isinstance(pixels.base, np.memmap)
+    assert not pixels.flags.writeable
+    np.testing.assert_array_equal(pixels, decode_many(paths, "depth", 4))
+    # What takes batches from it copies, and so does not mind.
+    images = Images(pixels, 65_535.0)
+    loader = Loader(images, Preprocessing((0.5,) * 3, (0.5,) * 3, 1, True), torch.device("cpu"))
+    index = np.array([2, 0])
+    draw = loader.draw(np.random.default_rng(0), 2)
+    memory = Loader(Images(pixels.copy(), 65_535.0), loader.prep, loader.device)
+    assert torch.equal(loader.batch(index, draw), memory.batch(index, draw))
+
+
+def test_a_cached_file_is_what_numpy_writes_and_a_digest(tmp_path: Path) -> None:
+    # Files of earlier versions stay readable.
+    pixels = decode_many([_save(tmp_path / "a.png", WIDE)], "depth", 4, cache=tmp_path / "cache")
+    (file,) = (tmp_path / "cache").iterdir()
+    buffer = io.BytesIO()
+    np.save(buffer, pixels)
+    assert file.read_bytes() == buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest()
+
+
+def test_a_set_that_cannot_be_decoded_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
+    narrow = _save(tmp_path / "b.png", np.zeros((4, 5), np.uint8))
+    with pytest.raises(DataError, match="one bit depth"):
+        decode_many([_save(tmp_path / "a.png", WIDE), narrow], "depth", 4, cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_changed_file_is_decoded_again(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.tif", WIDE)
     before = decode_many([path], "depth", 4, cache=tmp_path / "cache")
@@ -228,7 +266,7 @@ def test_damaged_cache_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     path, cache = _save(tmp_path / "a.png", WIDE), tmp_path / "cache"
-    fresh = decode_many([path], "depth", 4, cache=cache)
+    fresh = decode_many([path], "depth", 4, cache=cache).copy()  # the file that it is mapped from is damaged below
     (file,) = cache.iterdir()
     data = bytearray(file.read_bytes())
     if damage == "bit":

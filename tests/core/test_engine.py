@@ -10,6 +10,7 @@ from socket_core.engine import Segment, adapt, adapt_alone, pick_device
 from socket_core.errors import MethodError
 from socket_core.methods.base import Pool
 from socket_core.methods.shot import Shot
+from socket_core.reading import Reading
 from tests.core.builders import (
     CPU,
     PUBLISHED,
@@ -122,9 +123,9 @@ def test_pseudo_labels_are_refreshed_about_once_an_epoch(
     done, refreshed = [0], []
     refresh = Shot.refresh
 
-    def spy(self: Shot, pool: Pool) -> None:
+    def spy(self: Shot, pool: Pool, seen: Reading | None = None) -> None:
         refreshed.append(done[-1])
-        refresh(self, pool)
+        refresh(self, pool, seen)
 
     monkeypatch.setattr(Shot, "refresh", spy)
     adapt(

@@ -145,8 +145,9 @@ def test_a_weight_of_zero_switches_its_term_off(on: tuple[str, ...]) -> None:
 def test_moment_matching_has_no_gate_and_its_aim_is_constant() -> None:
     method, target, source = configured(MethodConfig(name="socket", weights=Weights(pl=0.0, im=0.0, bn=1.0, ti=0.0)))
     assert isinstance(method, Socket)
-    [(means, variances)] = method._aims
-    aims = [*means, *variances]
+    [distance] = method._distances
+    assert distance is not None
+    aims = [*distance.aims[0], *distance.aims[1]]
     kept = [a.clone() for a in aims]
     assert not any(a.requires_grad for a in aims)
     own = [value for key, value in vars(method).items() if key not in ("target", "source")]
@@ -170,7 +171,9 @@ def test_two_sources_keep_their_own_statistics() -> None:
         methods.append(method)
     for seed, method in zip((1, 2), methods, strict=True):
         layers = [m for m in bn_layers(tiny_network(seed)).values() if isinstance(m, nn.BatchNorm2d)]
-        [(means, variances)] = method._aims
+        [distance] = method._distances
+        assert distance is not None
+        means, variances = distance.aims
         assert len(means) == len(variances) == len(layers) == 5
         for layer, mean, var in zip(layers, means, variances, strict=True):
             assert layer.running_mean is not None

@@ -94,13 +94,14 @@ def test_statistics_of_two_sources_are_not_aliased() -> None:
     method, _, _ = _configured(MethodConfig(name="socket"))
     assert isinstance(method, Socket)
     networks = tiny_network(0), tiny_network(1, "tiny_wide", 6)
-    assert len(method._aims) == 2
-    for (means, variances), network in zip(method._aims, networks, strict=True):
+    aims = [distance.aims for distance in method._distances if distance is not None]
+    assert len(aims) == 2
+    for (means, variances), network in zip(aims, networks, strict=True):
         wanted = _running(network)
         assert len(means) == len(variances) == 5
         assert all(map(torch.equal, means, wanted[0]))
         assert all(map(torch.equal, variances, wanted[1]))
-    held = [t for part in method._aims for tensors in part for t in tensors]
+    held = [t for part in aims for tensors in part for t in tensors]
     assert len({t.data_ptr() for t in held}) == 20
 
 
@@ -108,7 +109,9 @@ def test_each_member_is_held_to_its_own_source_alone() -> None:
     method, target, _ = _configured(MethodConfig(name="socket", weights=Weights(pl=0.0, im=0.0, bn=1.0, ti=0.0)))
     before = float(method.step(tr_batch(), None)["bn"].detach())
     assert isinstance(method, Socket)
-    method._aims[1][0][0].add_(100.0)  # one mean of the second source
+    second = method._distances[1]
+    assert second is not None
+    second.aims[0][0].add_(100.0)  # the means of its first layer
     term = method.step(tr_batch(), None)["bn"]
     assert float(term.detach()) > before + 100
     term.backward()

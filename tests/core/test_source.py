@@ -152,5 +152,5 @@ def test_training_and_adaptation_share_one_normalisation(monkeypatch: pytest.Mon
     _train(source__epochs=1, **values)
     count = len(seen)
     adapt(tiny_network(), tiny_network(), site_data(), experiment(**values), Segment("a", 1, 1, 1, True))
-    assert len(seen) == count + 5  # TR images, and both halves of the pairs for training and for the probe
+    assert len(seen) == count + 3  # TR images, and both halves of the pairs
     assert {prep for _, prep in seen} == {Preprocessing((0.4,) * 3, (0.2,) * 3, 2, True)}

@@ -209,6 +209,21 @@ def test_no_gradient_of_a_pair_stays_behind() -> None:
     assert not any("grad_sample" in vars(p) for p in step._method.target.parameters())
 
 
+@pytest.mark.parametrize("buffer", ["backbone.0.1.running_var", "bottleneck.1.num_batches_tracked"])
+def test_a_buffer_that_pairs_have_changed_is_a_fault(monkeypatch: pytest.MonkeyPatch, buffer: str) -> None:
+    step = stepper(private())
+    found = step._method.target.get_buffer(buffer)
+    clipped_sum = step.clipped_sum
+
+    def spoil(index: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        found.add_(1)
+        return clipped_sum(index)
+
+    monkeypatch.setattr(step, "clipped_sum", spoil)
+    with pytest.raises(PrivacyError, match=f"changed the buffer {buffer}"):
+        step.step(1.0)
+
+
 def test_a_layer_in_training_mode_is_refused() -> None:
     step = stepper(private())
     step._method.target.train()
