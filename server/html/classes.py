@@ -117,7 +117,7 @@ def _heat(label: str, mode: Mode, own: list[Row], id_: str, classes: Sequence[st
         marks.append(text(left - 6, y + side / 2 + 4, shortened(classes[i], 14), anchor="end"))
         for j, count in enumerate(counted):
             share = count / total if total else 0.0
-            step = _step(share)
+            step = heat_step(share)
             marks.append(element("rect", x=left + side * j, y=y, width=side, height=side, class_=f"heat heat-{step}"))
             if numbered and count:
                 at = left + side * (j + 0.5), y + side / 2 + 4
@@ -139,8 +139,8 @@ def _heat(label: str, mode: Mode, own: list[Row], id_: str, classes: Sequence[st
     return picture(id_, what, f"right, by true class, %: {right}", height, title, marks, width=width)
 
 
-def _step(share: float) -> int:
-    """0 for next to nothing, then by quarters."""
+def heat_step(share: float) -> int:
+    """Step of the heat colours: 0 for next to nothing, then by quarters."""
     return 0 if share < 0.05 else min(HEAT - 1, 1 + int(share * (HEAT - 1)))
 
 

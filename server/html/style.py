@@ -43,6 +43,12 @@ figcaption{color:var(--quiet);margin-bottom:.5rem}
 .pictures{display:grid;gap:1rem;overflow-x:auto;
 grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr))}
 .pictures>svg{width:100%;height:auto;display:block}
+.cards{display:grid;gap:1.5rem 2rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr))}
+.card{min-width:0}
+.tiles{display:grid;grid-auto-flow:column;grid-auto-columns:1fr;max-width:24rem;text-align:center;
+color:var(--quiet);font-size:.88rem}
+.strip{width:100%;max-width:24rem;image-rendering:pixelated}
+.hit{font-weight:600}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem 1.2rem;padding:0;margin:0 0 .75rem;font-size:.92rem}
 .sample{width:30px;height:14px;vertical-align:middle}
 details{margin:.5rem 0}
@@ -75,6 +81,8 @@ svg .small{fill:var(--quiet)}
 .line.local{stroke-dasharray:2 3}
 .line.unadapted{stroke-dasharray:9 3 2 3;stroke-width:1.3}
 .line.oracle{stroke-dasharray:1.5 4;stroke-width:2.2;stroke-linecap:round}
+.bar{fill:currentColor;opacity:.38}
+.bar.federated{opacity:.72}
 .heat{stroke:var(--rule);stroke-width:.6}
 @media (max-width:30rem){
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}

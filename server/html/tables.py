@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from server import equal_rounds as equal
 from server.differences import NOISE, Compared, of_modes, of_steps, signed
 from server.html.curves import MODE_NAMES, groups, row_name
 from server.html.markup import Content, Markup, element, table
@@ -64,6 +65,12 @@ def _difference(line: Compared) -> tuple[Content, ...]:
     noise = "within noise" if found.interval else "one seed"
     verdict = noise if found.within_noise else "higher" if found.mean > 0 else "lower"
     return name, [signed(found.mean) + spread, " ", interval], verdict, str(found.seeds)
+
+
+def equal_rounds(rows: Sequence[Row], facts: Mapping[str, Any]) -> Markup | None:
+    """Federated and centralised after as many optimiser steps of one model; None if no label has both."""
+    found = equal.at_equal_rounds(rows, facts)
+    return table("equal-rounds-table", equal.MEANING, equal.HEADINGS, equal.lines(found)) if found else None
 
 
 def work(rows: Sequence[Row]) -> Markup:
