@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("--out", type=Path, help="folder of the screenshots; default: beside the file")
     parser.add_argument("--axe", type=Path, help="axe.min.js, to check accessibility with")
+    parser.add_argument("--wait", type=float, default=60, help="seconds for each answer; more on a busy machine")
     args = parser.parse_args(argv)
     if (program := chromium.installed()) is None:
         print("no Chromium is installed (Debian: apt-get install chromium): nothing was checked")
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     axe = args.axe.read_text(encoding="utf-8") if args.axe else ""
     found = 0
-    with chromium.open_browser(program) as browser:
+    with chromium.open_browser(program, args.wait) as browser:
         for size in SIZES:
             for scheme in SCHEMES:
                 found += _look(browser, args.file.resolve(), size, scheme, out, axe)

@@ -24,7 +24,7 @@ MEANING = (
     "its learning-rate schedule. Points are those of the curves, none is interpolated; rounds that train a translator "
     "count."
 )
-HEADINGS = ("method", "rounds of steps", "federated", "centralised", "federated - centralised")
+HEADINGS = ("method", "federated", "centralised", "federated - centralised")
 
 
 class Equal(NamedTuple):
@@ -79,11 +79,6 @@ def at_equal_rounds(rows: Sequence[Row], facts: Mapping[str, Any]) -> list[Equal
     return out
 
 
-def last_of_each(found: Sequence[Equal]) -> list[Equal]:
-    """The deepest point of each label."""
-    return list({equal.label: equal for equal in found}.values())
-
-
 def _long(rows: Sequence[Row]) -> list[list[float]]:
     """Curves in per cent that reach the last round."""
     rounds = max(r.rounds for r in rows)
@@ -101,15 +96,15 @@ def lines(found: Sequence[Equal]) -> list[tuple[str, ...]]:
     return [
         (
             equal.label,
-            f"{equal.rounds}",
-            f"{_figures(equal.federated)} (round {equal.rounds})",
-            f"{_figures(equal.centralised)} (round {equal.rounds // equal.sites})",
+            f"{figures(equal.federated)} (round {equal.rounds})",
+            f"{figures(equal.centralised)} (round {equal.rounds // equal.sites})",
             equal.difference.text(),
         )
         for equal in found
     ]
 
 
-def _figures(values: Sequence[float]) -> str:
+def figures(values: Sequence[float]) -> str:
+    """Mean and spread over seeds."""
     mean, spread = mean_and_spread(values)
     return f"{mean:.1f}" + (f" ± {spread:.1f}" if spread is not None else "")

@@ -27,8 +27,8 @@ CAREFUL = (
 UNCOVERED = (
     "the owner's source images: the model and its BatchNorm statistics go to every site",
     "the sites' task-relevant images, but for an epsilon of a whole site",
-    "weight changes, which depend on the images; without noise at the sites or secure aggregation the owner sees those "
-    "of each single site",
+    "what weight changes say of these images: without noise at the sites or secure aggregation the owner sees those of "
+    "each single site",
 )
 SIMULATED = (
     "Accuracy by site, classes by site and example images are in this report because its sites are simulated and their "

@@ -76,7 +76,7 @@ def _cell(rows: Sequence[Row], i: int, label: int, classes: Sequence[str]) -> Co
         return "-"
     hit = found.predicted == label
     word = element("span", classes[found.predicted], class_="hit" if hit else "miss")
-    return [word, element("small", f"{'right' if hit else 'wrong'}, {found.agree} of {found.models}")]
+    return [word, element("small", f"{'right' if hit else 'wrong'}, {found.agree}/{found.models}")]
 
 
 def _all(rows: Sequence[Row], facts: ExampleFacts, classes: Sequence[str]) -> Markup:

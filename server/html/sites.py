@@ -38,13 +38,14 @@ def by_site(rows: Sequence[Row], classes: Sequence[str]) -> list[Markup] | None:
 def _of_seed(rows: Sequence[Row], told: Sequence[Row], classes: Sequence[str], seed: int) -> Markup:
     labels = list(dict.fromkeys(r.label for r in told))
     known = [r for r in rows if r.seed == seed]
-    pictures = [_panel(known, label, f"sites-{seed}-{i}", classes) for i, label in enumerate(labels)]
+    darkest = max((_share(a, k) for r in told for a in r.by_site for k in range(len(classes))), default=0.0) or 1.0
+    pictures = [_panel(known, label, f"sites-{seed}-{i}", classes, darkest) for i, label in enumerate(labels)]
     most = max(len(r.by_site) for r in told)
     cut = f" The first {DRAWN} of {most} sites by name; the tables have all." if most > DRAWN else ""
     caption = (
         f"Seed {seed}: accuracy of each site's model on the common held-out set, adapted alone and federated. Left: "
-        f"the site's images by class, the darker the larger its share; {_listed(classes)}.{cut} Classes of a site's "
-        "images are known because sites are simulated; adaptation never sees them."
+        f"the site's images by class, cells stand out by their share, up to {darkest:.0%}; {_listed(classes)}.{cut} "
+        "Classes of a site's images are known because sites are simulated; adaptation never sees them."
     )
     there = {r.mode for r in known if r.label in labels} | {r.mode for r in known if r.mode == "unadapted"}
     kinds = [(str(mode), words) for mode, words in MEANINGS.items() if mode in there]
@@ -58,7 +59,7 @@ def _listed(classes: Sequence[str]) -> str:
     return "from the left " + ", ".join(classes)
 
 
-def _panel(known: Sequence[Row], label: str, id_: str, classes: Sequence[str]) -> Markup:
+def _panel(known: Sequence[Row], label: str, id_: str, classes: Sequence[str], darkest: float) -> Markup:
     places = {mode: {a.site: a for r in of(known, label, mode) for a in r.by_site} for mode in BARS}
     sites = sorted({site for found in places.values() for site in found})
     shown = sites[:DRAWN]
@@ -67,7 +68,7 @@ def _panel(known: Sequence[Row], label: str, id_: str, classes: Sequence[str]) -
     for i, site in enumerate(shown):
         top = frame.top + LINE * i
         marks.append(text(4, top + LINE / 2 + 4, shortened(site, 8)))
-        marks += _strip(next(found[site] for found in places.values() if site in found), top + 4, classes)
+        marks += _strip(next(found[site] for found in places.values() if site in found), top + 4, classes, darkest)
         here = [(mode, places[mode][site]) for mode in BARS if site in places[mode]]
         height = (LINE - 6) / len(here)
         for j, (mode, place) in enumerate(here):
@@ -95,24 +96,25 @@ def _panel(known: Sequence[Row], label: str, id_: str, classes: Sequence[str]) -
     return picture(id_, f"{label}: accuracy by site", words, frame.bottom + 38, title, axis, marks, levels, under)
 
 
-def _strip(place: AtSite, top: float, classes: Sequence[str]) -> list[Markup]:
-    """The site's classes as cells; each is named, for whoever points at it."""
+def _share(place: AtSite, k: int) -> float:
+    return place.images[k] / (sum(place.images) or 1)
+
+
+def _strip(place: AtSite, top: float, classes: Sequence[str], darkest: float) -> list[Markup]:
+    """The site's classes as cells, with their names for whoever points at them."""
     width, total = (STRIP[1] - STRIP[0]) / len(classes), sum(place.images)
-    out = []
-    for k, (name, count) in enumerate(zip(classes, place.images, strict=True)):
-        share = count / total if total else 0.0
-        out.append(
-            element(
-                "rect",
-                element("title", f"{name}: {count} of {total}"),
-                x=STRIP[0] + width * k,
-                y=top,
-                width=width,
-                height=LINE - 8,
-                class_=f"heat heat-{heat_step(share)}",
-            )
+    return [
+        element(
+            "rect",
+            element("title", f"{name}: {place.images[k]} of {total}"),
+            x=STRIP[0] + width * k,
+            y=top,
+            width=width,
+            height=LINE - 8,
+            class_=f"heat heat-{heat_step(_share(place, k) / darkest)}",
         )
-    return out
+        for k, name in enumerate(classes)
+    ]
 
 
 def _accuracies(told: Sequence[Row], seed: int) -> Markup:

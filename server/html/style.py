@@ -45,6 +45,11 @@ grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr))}
 .pictures>svg{width:100%;height:auto;display:block}
 .cards{display:grid;gap:1.5rem 2rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr))}
 .card{min-width:0}
+.card .scroll{margin:.25rem 0 0}
+.card table{table-layout:fixed;width:100%;font-size:.8rem}
+.card th,.card td{padding:.2rem .1rem;white-space:normal;overflow-wrap:anywhere}
+.card thead th,.card td small{font-size:.74rem}
+.card caption{font-weight:600;color:var(--ink);font-size:.92rem}
 .tiles{display:grid;grid-auto-flow:column;grid-auto-columns:1fr;max-width:24rem;text-align:center;
 color:var(--quiet);font-size:.88rem}
 .strip{width:100%;max-width:24rem;image-rendering:pixelated}

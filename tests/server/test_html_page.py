@@ -111,6 +111,21 @@ def _as_in_report(cell: str) -> str:
     return re.sub(r" worst ([\d.]+)", r" (\1)", cell)
 
 
+def test_equal_rounds_of_the_table_are_points_of_the_curves() -> None:
+    rows, facts = read_results(RESULTS / "demo.json")
+    line = next(
+        line
+        for line in _section(rows, "equal-rounds", facts).by_id("equal-rounds-table").cells()
+        if line[0] == "socket"
+    )
+    own = {mode: [r for r in rows if (r.label, r.mode) == ("socket", mode)] for mode in ("federated", "centralised")}
+    federated = [100 * r.curve[4] for r in own["federated"]]  # four sites: four rounds against one
+    centralised = [100 * r.curve[1] for r in own["centralised"]]
+    assert line[1].split(" ±")[0] == f"{sum(federated) / 3:.1f}"
+    assert line[2].split(" ±")[0] == f"{sum(centralised) / 3:.1f}"
+    assert (line[1].endswith("round 4"), line[2].endswith("round 1")) == (True, True)
+
+
 def test_a_hostile_label_is_shown_as_text_everywhere() -> None:
     rows = [
         row("socket", mode, seed, label=HOSTILE, collapsed=True, epsilon=1.0, epsilon_unit=HOSTILE, partition=HOSTILE)

@@ -35,7 +35,7 @@ def test_all_parts_are_there_with_their_figures() -> None:
         "## Privacy",
     ]
     for line in (
-        "| socket | 2 | 50.0 (round 2) | 50.0 (round 2) | +0.0 points (one seed: its noise is not known) |",
+        "| socket | 50.0 (round 2) | 50.0 (round 2) | +0.0 points (one seed: its noise is not known) |",
         "| socket, federated | 10.0 | 20.0 | 50.0 |",
         "| socket, seed 0, site-00 | 25.0 | 50.0 | 4 | 3 1 |",
         "| row | 1: cube |",
