@@ -59,17 +59,19 @@ class Ended:
     state: ServerState
 
     def networks(self) -> Iterator[tuple[str, Model]]:
-        """Name and network of each site; a site whose own BatchNorm is not there any more is left out."""
-        policy = self.experiment.federation.bn_policy
+        """Name and network of each site; a site whose own BatchNorm is not there any more is left out.
+
+        It is one network whose BatchNorm changes: look at it before the next one is asked for.
+        """
+        policy, pooled = self.experiment.federation.bn_policy, self.state.batchnorm
+        network = combine(self.releases)
+        load_flat(network, self.state.parameters, travelling_specs(network, policy))
+        if policy == "pooled" and pooled is not None:
+            specs = batchnorm_specs(network, policy)
+            means, variances = unflatten(pooled.mean, specs), unflatten(pooled.var, specs)
+            set_running_moments(network, {name: Moments(1, means[name], variances[name]) for name in means})
         for site in map(site_name, range(self.experiment.federation.sites)):
-            network = combine(self.releases)
-            load_flat(network, self.state.parameters, travelling_specs(network, policy))
-            pooled = self.state.batchnorm
-            if policy == "pooled" and pooled is not None:
-                specs = batchnorm_specs(network, policy)
-                means, variances = unflatten(pooled.mean, specs), unflatten(pooled.var, specs)
-                set_running_moments(network, {name: Moments(1, means[name], variances[name]) for name in means})
-            elif policy == "local":
+            if policy == "local":
                 own = _store_of(self.home, site).load_batchnorm(self.state.experiment, self.state.round)
                 if own is None:
                     continue

@@ -39,7 +39,10 @@ def examples(
     return [
         element("p", chosen, WORDS, made, SIMULATED),
         element("div", cards, class_="cards"),
-        element("details", element("summary", "All predictions as a table"), _all(rows, facts, classes)),
+        # Not in print, where the cards say nearly as much and this takes pages.
+        element(
+            "details", element("summary", "All predictions as a table"), _all(rows, facts, classes), class_="spare"
+        ),
     ]
 
 

@@ -75,16 +75,17 @@ def _points(found: Difference) -> tuple[Content, str]:
 def equal_rounds(rows: Sequence[Row], facts: Mapping[str, Any]) -> Markup | None:
     """Federated and centralised after as many optimiser steps of one model; None if no label has both."""
     found = equal.at_equal_rounds(rows, facts)
-    head = ("method", "federated", "centralised", "difference, points", "verdict")
+    head = ("method", "federated", "centralised", "difference")
     return table("equal-rounds-table", equal.MEANING, head, map(_equal, found)) if found else None
 
 
 def _equal(at: equal.Equal) -> tuple[Content, ...]:
+    points, verdict = _points(at.difference)
     return (
         at.label,
         [equal.figures(at.federated), element("small", f"round {at.rounds}")],
         [equal.figures(at.centralised), element("small", f"round {at.rounds // at.sites}")],
-        *_points(at.difference),
+        [points, element("small", verdict)],
     )
 
 
