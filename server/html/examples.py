@@ -53,7 +53,7 @@ def _card(rows: Sequence[Row], facts: ExampleFacts, classes: Sequence[str], i: i
     if strip is not None:
         heads = [element("span", column) for column in facts.columns]
         source = "data:image/png;base64," + base64.b64encode(strip).decode()
-        alt = f"Example {i + 1}, {name}: {', '.join(facts.columns)}"
+        alt = f"Example {i + 1}, held-out image of class {name}: {', '.join(facts.columns)}"
         picture = [
             element("div", heads, class_="tiles", aria_hidden="true"),
             element("img", src=source, alt=alt, class_="strip"),

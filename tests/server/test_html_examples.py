@@ -36,7 +36,7 @@ def _tree(strips: list[bytes]) -> Node:
 def test_each_example_has_its_own_picture_that_says_what_it_is() -> None:
     images = list(_tree(STRIPS).all("img"))
     assert [base64.b64decode(n.attributes["src"].split(",")[1]) for n in images] == STRIPS
-    assert images[1].attributes["alt"] == "Example 2, cube: RGB, depth, translated"
+    assert images[1].attributes["alt"] == "Example 2, held-out image of class cube: RGB, depth, translated"
     heads = [n.text() for n in _tree(STRIPS).all("div") if n.attributes.get("class") == "tiles"]
     assert heads == ["RGB depth translated"] * 2
     assert not list(_tree([]).all("img"))
