@@ -28,6 +28,7 @@ from socket_core.data.catalogue import split_task
 from socket_core.data.loader import Loader, Preprocessing
 from socket_core.data.scenes import drawn, render
 from socket_core.data.types import Images, Index, TransferTask
+from socket_core.errors import SocketError
 from socket_core.files import write_atomically
 from socket_core.stages import bridge_rounds
 from socket_core.translators import Bridge
@@ -108,12 +109,12 @@ def _translated(
     """Whose translator it is, and what it makes of ``target``; None without one."""
     if not bridge_rounds(experiment):
         return None
-    left = ended(home, experiment, source_files(home, experiment))
-    bridge = (
-        left.translator(lambda: split_task(task, experiment, experiment.federation.sites)[0].data.tr)
-        if left is not None
-        else None
-    )
+    try:
+        left = ended(home, experiment, source_files(home, experiment))
+        sites = experiment.federation.sites
+        bridge = left.translator(lambda: split_task(task, experiment, sites)[0].data.tr) if left is not None else None
+    except SocketError:  # damaged since: a tile less, and not the end of a comparison whose figures are there
+        return None
     if bridge is None:
         return None
     return f"{label}, federated, seed {experiment.seed}", list(translate(bridge, target, experiment.data))

@@ -9,15 +9,8 @@ from server import equal_rounds
 from server.example_votes import asked, votes
 from server.examples import RULE
 from server.privacy_statement import statement
-from server.report import padded_curves
+from server.report import padded_curves, row_name
 from server.results import MODES, Mode, Row
-
-SHORT: dict[Mode, str] = {
-    "local": "each site alone",
-    "federated": "federated",
-    "centralised": "centralised",
-    "unadapted": "unadapted",
-}
 
 
 def sections(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
@@ -65,7 +58,7 @@ def _rounds(rows: Sequence[Row]) -> str:
     lines = []
     for label, mode, own in groups:
         means = [f"{100 * sum(column) / len(own):.1f}" for column in zip(*padded_curves(own), strict=True)]
-        lines.append([f"{label}, {SHORT[mode]}", *means, *["-"] * (end - len(means))])
+        lines.append([row_name(label, mode), *means, *["-"] * (end - len(means))])
     head = ("row", "before", *(f"round {i}" for i in range(1, end)))
     return (
         f"{markdown_table(head, lines)}\nHeld-out accuracy in %, mean over the seeds. Centralised runs as many steps a "
@@ -108,7 +101,7 @@ def _examples(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
         for mode, own in by_mode.items():
             said = [votes(own, i, k) for i, k in enumerate(labels)]
             cells = [f"{classes[v.predicted]} {v.agree}/{v.models}" if v is not None else "-" for v in said]
-            lines.append([label if mode == "unadapted" else f"{label}, {SHORT[mode]}", *cells])
+            lines.append([row_name(label, mode), *cells])
     head = ("row", *(f"{i + 1}: {classes[k]}" for i, k in enumerate(labels)))
     made = f"; translated by the translator of {known['translator']}" if known.get("translator") else ""
     return (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from server.html.curves import MODE_NAMES, groups, kind, kinds, of, row_name
+from server.html.curves import groups, kind, kinds, of
 from server.html.markup import Markup, element, figure, table
 from server.html.palette import HEAT
 from server.html.svg import WIDTH, Frame, across, legend, line, mark, picture, shortened, text
+from server.report import MODE_NAMES, row_name
 from server.results import MODES, Mode, Row
 
 APART: dict[Mode, float] = {"local": -4.5, "centralised": 4.5}

@@ -6,8 +6,8 @@ import base64
 from collections.abc import Sequence
 
 from server.example_votes import asked, votes
-from server.html.curves import row_name
 from server.html.markup import Content, Markup, element, table
+from server.report import row_name
 from server.results import MODES, ExampleFacts, Row
 
 WORDS = (

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from server.by_site import AtSite
 from server.html.classes import heat_step
-from server.html.curves import MEANINGS, MODE_NAMES, of
+from server.html.curves import MEANINGS, of
 from server.html.markup import Content, Markup, element, figure, table
 from server.html.svg import Frame, across, legend, line, mark, picture, shortened, text
+from server.report import MODE_NAMES
 from server.results import Mode, Row, mean_and_spread
 
 DRAWN = 24

@@ -7,10 +7,10 @@ from typing import Any
 
 from server import equal_rounds as equal
 from server.differences import NOISE, Compared, Difference, of_modes, of_steps, signed
-from server.html.curves import MODE_NAMES, groups, row_name
+from server.html.curves import groups
 from server.html.markup import Content, Markup, element, table
 from server.privacy_cost import costs
-from server.report import HEADINGS, TESTED_ON, Cell, cells
+from server.report import HEADINGS, MODE_NAMES, TESTED_ON, Cell, cells, row_name
 from server.results import Row, mean_and_spread
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.answers import answers
-from server.html.curves import groups, row_name
+from server.html.curves import groups
 from server.html.markup import Content, Markup, element
 from server.privacy_statement import statement
+from server.report import row_name
 from server.results import Row
 
 

@@ -62,6 +62,11 @@ def test_tiles_are_the_view_in_rgb_the_target_and_its_translation(world: World, 
         assert np.array_equal(strips[e][1], depth_colours(views.depth[i]))
         assert np.abs(strips[e][2] - made[e]).max() <= 1
 
+    for checkpoint in home.glob("checkpoints/round-*"):
+        checkpoint.write_bytes(b"damaged")
+    again = write_sheet(path, bench.home, data, task, [("mine", bench.experiment)])
+    assert (again["columns"], again["translator"]) == (["RGB", "depth"], "")
+
 
 def test_without_a_federation_nothing_is_translated_and_another_picture_is_not_taken(
     world: World, tmp_path: Path
