@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from server.results import Mode, Row, mean_and_spread
+
+MEANING = (
+    "A cell is the class that most models of the row predict, split where several tie, and how many of the models are "
+    "right; there is a model for each seed, and for each site where it has its own."
+)
 
 
 class Votes(NamedTuple):
     """The models of one label in one mode on one example.
 
     Attributes:
-        predicted: The class that most of them predict; of several, the first in the order of the classes.
-        agree: How many do.
+        predicted: The class that most of them predict; None where several classes tie.
+        agree: How many predict it, or each of those.
         models: How many there are.
         right: How many predict the true class.
         probability: Mean over the models of what each gives to the class that it predicts.
     """
 
-    predicted: int
+    predicted: int | None
     agree: int
     models: int
     right: int
@@ -38,9 +44,15 @@ def votes(rows: Sequence[Row], example: int, label: int) -> Votes | None:
     if not said:
         return None
     classes = [k for k, _ in said]
-    most = min(set(classes), key=lambda k: (-classes.count(k), k))
+    (first, agree), *others = Counter(classes).most_common(2)
+    tied = bool(others) and others[0][1] == agree
     sure, _ = mean_and_spread([p for _, p in said])
-    return Votes(most, classes.count(most), len(said), classes.count(label), sure)
+    return Votes(None if tied else first, agree, len(said), classes.count(label), sure)
+
+
+def word(found: Votes, classes: Sequence[str]) -> str:
+    """Name of the class that most models predict, or that they are split."""
+    return "split" if found.predicted is None else classes[found.predicted]
 
 
 def asked(rows: Sequence[Row]) -> list[tuple[str, dict[Mode, list[Row]]]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from server import equal_rounds
-from server.example_votes import asked, votes
+from server.example_votes import MEANING, asked, votes, word
 from server.examples import RULE
 from server.privacy_statement import statement
 from server.report import padded_curves, row_name
@@ -100,14 +100,13 @@ def _examples(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
     for label, by_mode in asked(rows):
         for mode, own in by_mode.items():
             said = [votes(own, i, k) for i, k in enumerate(labels)]
-            cells = [f"{classes[v.predicted]} {v.agree}/{v.models}" if v is not None else "-" for v in said]
+            cells = [f"{word(v, classes)} {v.right}/{v.models}" if v is not None else "-" for v in said]
             lines.append([row_name(label, mode), *cells])
     head = ("row", *(f"{i + 1}: {classes[k]}" for i, k in enumerate(labels)))
     made = f"; translated by the translator of {known['translator']}" if known.get("translator") else ""
     return (
         f"`examples.png`: a line for each example, {' | '.join(known['columns'])}{made}. Chosen by a rule that "
-        f"knows no result: {known.get('rule', RULE)}.\n\n{markdown_table(head, lines)}\nThe class that most models of "
-        "the row predict, and how many of them do.\n"
+        f"knows no result: {known.get('rule', RULE)}.\n\n{markdown_table(head, lines)}\n{MEANING}\n"
     )
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-from server.example_votes import asked, votes
+from server.example_votes import MEANING, asked, votes, word
 from server.html.markup import Content, Markup, element, table
 from server.report import row_name
 from server.results import MODES, ExampleFacts, Row
 
-WORDS = (
-    "Each cell is the class that most models of the row predict, and how many of them do; there is a model for each "
-    "seed, and for each site where it has its own. "
-)
 SIMULATED = (
     "These are held-out images of a simulation, which knows their RGB views and classes. No adaptation sees them; a "
     "deployed site shows nobody an image."
@@ -34,10 +30,10 @@ def examples(
     if not facts.indices or not asked(rows):
         return None
     chosen = f"Chosen by a rule that knows no result: {facts.rule}. "
-    made = f"Translated: by the translator of {facts.translator}. " if facts.translator else ""
+    made = f" Translated: by the translator of {facts.translator}. " if facts.translator else " "
     cards = [_card(rows, facts, classes, i, strips[i] if i < len(strips) else None) for i in range(len(facts.indices))]
     return [
-        element("p", chosen, WORDS, made, SIMULATED),
+        element("p", chosen, MEANING, made, SIMULATED),
         element("div", cards, class_="cards"),
         # Not in print, where the cards say nearly as much and this takes pages.
         element(
@@ -77,9 +73,8 @@ def _cell(rows: Sequence[Row], i: int, label: int, classes: Sequence[str]) -> Co
     found = votes(rows, i, label)
     if found is None:
         return "-"
-    hit = found.predicted == label
-    word = element("span", classes[found.predicted], class_="hit" if hit else "miss")
-    return [word, element("small", f"{'right' if hit else 'wrong'}, {found.agree}/{found.models}")]
+    said = element("span", word(found, classes), class_="hit" if found.predicted == label else None)
+    return [said, element("small", f"{found.right}/{found.models} right")]
 
 
 def _all(rows: Sequence[Row], facts: ExampleFacts, classes: Sequence[str]) -> Markup:
@@ -93,7 +88,7 @@ def _all(rows: Sequence[Row], facts: ExampleFacts, classes: Sequence[str]) -> Ma
                     (
                         f"{i + 1}, {row_name(row_label, mode)}",
                         classes[label],
-                        classes[found.predicted],
+                        word(found, classes),
                         f"{found.agree} of {found.models}",
                         f"{found.right} of {found.models}",
                         f"{found.probability:.2f}",

@@ -97,7 +97,7 @@ th,td{padding:.3rem .2rem}table{font-size:.8rem}td small,.stamp{font-size:.75rem
 PRINT = """
 nav{display:none}
 body{font-size:10.5pt}
-figure svg,tr,.answer,.card{break-inside:avoid}
+figure svg,tr,caption,figcaption,.answer,.card{break-inside:avoid}
 .spare{display:none}
 h2,figcaption,caption{break-after:avoid}
 .scroll,.pictures{overflow:visible}

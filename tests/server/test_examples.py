@@ -48,8 +48,10 @@ def test_votes_are_of_all_seeds_and_sites() -> None:
         row("socket", seed=1, said=(Said("site-00", (1, 1), (0.6, 0.9)), Said("site-01", (0, 1), (0.6, 0.9)))),
     ]
     for found, expected in (
-        (votes(rows, 0, 1), Votes(0, 2, 4, 2, 0.6)),  # two of each: the first in order
+        (votes(rows, 0, 1), Votes(None, 2, 4, 2, 0.6)),  # two of each
         (votes(rows[1:], 1, 0), Votes(1, 2, 2, 0, 0.9)),
+        (votes(rows, 1, 1), Votes(None, 2, 4, 2, 0.9)),
+        (votes(rows[:1], 0, 0), Votes(None, 1, 2, 1, 0.6)),
     ):
         assert found is not None
         assert found[:4] == expected[:4]

@@ -45,11 +45,11 @@ def test_each_example_has_its_own_picture_that_says_what_it_is() -> None:
 def test_predictions_stand_beside_the_true_class() -> None:
     tree = _tree(STRIPS)
     assert tree.by_id("example-0").cells() == [
-        ["unadapted", *["cube wrong, 1/1"] * 3],
-        ["tgkt", "cone right, 2/2", "-", "cone right, 1/1"],
+        ["unadapted", *["cube 0/1 right"] * 3],
+        ["tgkt", "cone 2/2 right", "-", "cone 1/1 right"],
     ]
     assert tree.by_id("example-0-caption").text() == "Example 1: cone (held-out image 4)"
-    assert tree.by_id("example-1").cells()[1] == ["tgkt", "cone wrong, 1/2", "-", "cube right, 1/1"]
+    assert tree.by_id("example-1").cells()[1] == ["tgkt", "split 1/2 right", "-", "cube 1/1 right"]
     assert tree.by_id("examples-data").cells()[:2] == [
         ["1, unadapted", "cone", "cube", "1 of 1", "0 of 1", "0.50"],
         ["1, tgkt, each site alone", "cone", "cone", "2 of 2", "2 of 2", "0.50"],
