@@ -86,8 +86,8 @@ svg .small{fill:var(--quiet)}
 .line.local{stroke-dasharray:2 3}
 .line.unadapted{stroke-dasharray:9 3 2 3;stroke-width:1.3}
 .line.oracle{stroke-dasharray:1.5 4;stroke-width:2.2;stroke-linecap:round}
-.bar{fill:currentColor;opacity:.38}
-.bar.federated{opacity:.72}
+.bar{fill:currentColor;fill-opacity:.3;stroke:currentColor;stroke-width:.8}
+.bar.federated{fill-opacity:.75}
 .heat{stroke:var(--rule);stroke-width:.6}
 @media (max-width:30rem){
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}

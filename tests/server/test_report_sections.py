@@ -40,7 +40,7 @@ def test_all_parts_are_there_with_their_figures() -> None:
         "| socket, seed 0, site-00 | 25.0 | 50.0 | 4 | 3 1 |",
         "| row | 1: cube |",
         "| socket, federated | cube 1/1 |",
-        "| socket, centralised | cone 1/1 |",
+        "| socket, centralised | cone 0/1 |",
         "- No differential privacy where no epsilon is named: there it is unbounded.",
     ):
         assert line in text.splitlines()
