@@ -1,6 +1,7 @@
 """Look at a report as a reader would: in a real browser, on a phone and a desk, light and dark.
 
-Prints what the browser complains about, whether the page is wider than the screen, and what it tried to load.
+Prints what the browser complains about, whether the page is wider than the screen, which pictures are missing, and what
+it tried to load.
 Screenshots go to a folder. Without Chromium it says so and ends with 3. With ``--axe FILE`` (axe-core's
 ``axe.min.js``, not part of this repository) it also prints what axe finds.
 
@@ -33,6 +34,9 @@ axe.run(document, {resultTypes: ['violations', 'incomplete']}).then(r => ({passe
     + v.nodes.length + ' x ' + v.nodes[0].html.slice(0, 120)),
   incomplete: r.incomplete.map(v => v.id + ': ' + v.nodes.length + ' x ' + v.nodes[0].html.slice(0, 120))}))
 """
+MISSING = "[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt)"
+DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))"
+"""Else a busy machine takes the picture at the height that the page had before."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("--out", type=Path, help="folder of the screenshots; default: beside the file")
     parser.add_argument("--axe", type=Path, help="axe.min.js, to check accessibility with")
+    parser.add_argument("--wait", type=float, default=60, help="seconds for each answer; more on a busy machine")
     args = parser.parse_args(argv)
     if (program := chromium.installed()) is None:
         print("no Chromium is installed (Debian: apt-get install chromium): nothing was checked")
@@ -49,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     axe = args.axe.read_text(encoding="utf-8") if args.axe else ""
     found = 0
-    with chromium.open_browser(program) as browser:
+    with chromium.open_browser(program, args.wait) as browser:
         for size in SIZES:
             for scheme in SCHEMES:
                 found += _look(browser, args.file.resolve(), size, scheme, out, axe)
@@ -78,6 +83,7 @@ def _look(browser: chromium.Browser, file: Path, size: str, scheme: str, out: Pa
     wrong = [
         f"wider than the screen: {wide} > {width}, {browser.evaluate(OVERFLOWING.replace('WIDTH', str(width)))}"
     ] * (wide > width)
+    wrong += [f"no picture: {alt}" for alt in browser.evaluate(MISSING)]
     wrong += [line for event in browser.events if (line := _complaint(*event))]
     if axe:
         browser.evaluate(axe + "\n;0")
@@ -85,6 +91,7 @@ def _look(browser: chromium.Browser, file: Path, size: str, scheme: str, out: Pa
         wrong += [f"axe: {line}" for line in checked["violations"]]
         print(f"  axe, {size}, {scheme}: {checked['passes']} rules passed; undecided: {checked['incomplete']}")
     browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = false)")
+    browser.evaluate(DRAWN)
     shot = browser.call("Page.captureScreenshot", captureBeyondViewport=True)
     (out / f"{file.stem}-{size}-{scheme}.png").write_bytes(_decoded(shot))
     print(f"{file.name}, {size} ({width} x {height}), {scheme}: {'; '.join(wrong) or 'nothing wrong'}")

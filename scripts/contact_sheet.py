@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -17,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
+from server.image_colours import depth_colours
 from socket_core.data.scenes import CLASSES, TASK_RELEVANT, Rendered, render
 
 SENSORS = ("RGB", "depth", "NIR")
@@ -25,18 +25,6 @@ SENSORS = ("RGB", "depth", "NIR")
 def _tiles(images: Rendered, index: int) -> list[NDArray[np.uint8]]:
     """The three images of one scene as RGB bytes."""
     return [images.rgb[index], depth_colours(images.depth[index]), np.stack([images.nir[index]] * 3, -1)]
-
-
-def depth_colours(millimetres: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """Depth ``(S, S)`` as RGB bytes ``(S, S, 3)``: yellow is near and violet far, black unknown."""
-    depth = millimetres.astype(np.float64)
-    known = depth > 0
-    # Inverse depth spreads what is near, where the solid is.
-    low, high = np.percentile(1 / depth[known], [2, 98])
-    near = (1 / np.maximum(depth, 1) - low) / max(high - low, 1e-9)
-    shown: NDArray[np.uint8] = (255 * plt.get_cmap("viridis")(np.clip(near, 0, 1))[..., :3]).astype(np.uint8)
-    shown[~known] = 0
-    return shown
 
 
 def contact_sheet(out: Path, *, examples: int = 2, size: int = 48, seed: int = 31, columns: int = 2) -> None:

@@ -21,11 +21,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from contact_sheet import depth_colours
 from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
+from server.image_colours import Pixels, as_rgb
 from server.sources import source_files
 from socket_core.batchnorm import bn_layers, bn_mode
 from socket_core.combined import combine, combined_digest
@@ -43,7 +43,6 @@ from socket_core.seeds import derive_seed
 from socket_core.ti_pairs import split_probe
 from socket_core.translators import Bridge
 
-Pixels = NDArray[np.uint8]
 CPU = torch.device("cpu")
 
 
@@ -118,7 +117,7 @@ class Translator:
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (prep.mean, prep.std))
         shown = (255 * (translated * std + mean).clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy()
         return [
-            View(_shown(target, i), shown[i], rgb.pixels[i].astype(np.uint8), labels[i], (said[0][i], said[1][i]))
+            View(as_rgb(target, i), shown[i], rgb.pixels[i].astype(np.uint8), labels[i], (said[0][i], said[1][i]))
             for i in range(len(labels))
         ]
 
@@ -219,11 +218,6 @@ def _join(parts: Sequence[Pairs]) -> Pairs:
     rgb = Images(np.concatenate([part.rgb.pixels for part in parts]), 255.0)
     target = np.concatenate([part.target.pixels for part in parts])
     return Pairs(rgb, Images(target, parts[0].target.full_scale))
-
-
-def _shown(images: Images, index: int) -> Pixels:
-    pixels = images.pixels[index]
-    return depth_colours(pixels) if pixels.dtype == np.uint16 else np.stack([pixels] * 3, -1).astype(np.uint8)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from server.by_site import class_counts
+from server.examples import Said, example_images, said_by
 from server.sources import SourceFiles
 from socket_core.combined import combine
 from socket_core.config import Experiment
@@ -47,7 +49,9 @@ class Arm:
 class ArmResult:
     """Held-out confusion after each round (first: before any), transductive confusion at the end.
 
-    ``kept`` is the round whose network is the result: the last, unless a validator chose another.
+    ``kept`` is the round whose network is the result: the last, unless a validator chose another. ``site`` is the
+    site that adapted alone, empty for one place with all data; ``images`` counts the labels of what was adapted to by
+    class, ``(K,)``, for reports; ``said`` is what the result says of the example images.
     """
 
     held_out: list[Confusion]
@@ -56,6 +60,9 @@ class ArmResult:
     visits: int
     seconds: float
     kept: int
+    site: str = ""
+    images: tuple[int, ...] = ()
+    said: tuple[Said, ...] = ()
 
 
 def run_arm(arm: Arm, on_round: Callable[[int, int], None] | None = None) -> ArmResult:
@@ -90,7 +97,18 @@ def run_arm(arm: Arm, on_round: Callable[[int, int], None] | None = None) -> Arm
             network, source, share.data, experiment, name, labels=labels, budget=budget, on_round=round_over
         )
     transductive = evaluate(network, _labelled(share), prep, classes)
-    return ArmResult(held_out, transductive, total.steps, total.visits, time.monotonic() - started, total.kept)
+    seconds, site = time.monotonic() - started, name if arm.site is not None else ""
+    return ArmResult(
+        held_out,
+        transductive,
+        total.steps,
+        total.visits,
+        seconds,
+        total.kept,
+        site=site,
+        images=class_counts(share.tr_labels, classes),
+        said=(said_by(network, example_images(task), prep, site),),
+    )
 
 
 def with_steps(experiment: Experiment, factor: int) -> Experiment:

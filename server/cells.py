@@ -19,9 +19,11 @@ import numpy as np
 
 from server.app import job_name
 from server.arms import ArmResult, with_steps
+from server.by_site import at_site, class_counts
 from server.choice import best_round
+from server.examples import Said
 from server.journal import Journal
-from server.results import Mode, Row, row_from
+from server.results import SCHEMA_VERSION, Mode, Row, row_from
 from socket_core.config import Experiment
 from socket_core.data.catalogue import Share, site_name
 from socket_core.data.types import TransferTask
@@ -72,12 +74,15 @@ def basis_of(task: TransferTask, release_digest: str) -> str:
 
 
 def kept_row(cell: Cell, home: Path, basis: str) -> Row | None:
-    """The row that an earlier run kept, if it belongs to this very cell."""
+    """The row that an earlier run kept, if it belongs to this very cell and says all that rows say now.
+
+    A row of an earlier schema is made again: of a federation that is finished this takes no round.
+    """
     try:
         content = json.loads(cell.path(home).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if content.get("fingerprint") != fingerprint(cell, basis):
+    if (content.get("fingerprint"), content.get("schema_version")) != (fingerprint(cell, basis), SCHEMA_VERSION):
         return None
     # One experiment is a method's row in its own comparison and a variant's in another: the label is not its own.
     return row_from(content["row"] | {"label": cell.label})
@@ -85,7 +90,7 @@ def kept_row(cell: Cell, home: Path, basis: str) -> Row | None:
 
 def keep_row(cell: Cell, home: Path, basis: str, row: Row) -> None:
     """Writes a row for later runs."""
-    content = {"fingerprint": fingerprint(cell, basis), "row": asdict(row)}
+    content = {"fingerprint": fingerprint(cell, basis), "schema_version": SCHEMA_VERSION, "row": asdict(row)}
     write_atomically(cell.path(home), json.dumps(content).encode())
 
 
@@ -103,17 +108,24 @@ def row_of_arms(cell: Cell, parts: Sequence[ArmResult]) -> Row:
         steps=sum(part.steps for part in parts),
         visits=sum(part.visits for part in parts),
         seconds=max(part.seconds for part in parts),
+        by_site=tuple(
+            at_site(part.site, part.held_out[part.kept], part.transductive, part.images) for part in parts if part.site
+        ),
+        said=tuple(one for part in parts for one in part.said),
     )
 
 
-def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Sequence[Share]) -> Row:
+def row_of_federation(
+    cell: Cell, journal: Journal, before: float, shares: Sequence[Share], said: Sequence[Said] = ()
+) -> Row:
     """A row from the metrics of a finished federation.
 
     Args:
         cell: The cell.
         journal: Its ``rounds.jsonl``.
         before: Held-out accuracy of the source model, the first point of the curve.
-        shares: What the simulated sites hold, to count the images that their steps saw.
+        shares: What the simulated sites hold, to count the images that their steps saw, and their classes.
+        said: What the sites' final networks say of the example images, if they are known.
     """
     records, own_rounds = journal.read(), bridge_rounds(cell.experiment)
     best = best_round(records)
@@ -135,10 +147,15 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
     curve = [before] * (1 + own_rounds) + [r["held_out"]["mean"] for r in records if r.get("held_out")]
     spent, unit = site_epsilon(cell.experiment, records)
     per_step = {site_name(i): visits_per_step(cell.experiment, share) for i, share in enumerate(shares)}
+    held_out, own = (
+        {site: np.array(counts) for site, counts in last[name]["confusion"].items()}
+        for name in ("held_out", "transductive")
+    )
+    images = {site_name(i): class_counts(s.tr_labels, len(held_out[sites[0]])) for i, s in enumerate(shares)}
     return _row(
         cell,
-        [np.array(last["held_out"]["confusion"][s]) for s in sites],
-        [np.array(last["transductive"]["confusion"][s]) for s in sites if s in last["transductive"]["confusion"]],
+        [held_out[site] for site in sites],
+        [own[site] for site in sites if site in own],
         curve,
         kept_rounds=(last["round"] + unseen,),
         steps=each * len(took_part),
@@ -150,6 +167,8 @@ def row_of_federation(cell: Cell, journal: Journal, before: float, shares: Seque
         seconds=sum(r["train_seconds"] for r in records),
         site_epsilon=spent,
         site_epsilon_unit=unit,
+        by_site=tuple(at_site(site, held_out[site], own.get(site), images[site]) for site in sites),
+        said=tuple(said),
     )
 
 

@@ -29,7 +29,9 @@ from server.cells import (
     row_of_arms,
     row_of_federation,
 )
+from server.examples import example_images
 from server.federate import Federator
+from server.final_networks import said_at_sites
 from server.journal import Journal
 from server.progress import Display
 from server.results import MODES, Mode, Row
@@ -150,7 +152,8 @@ def _one_seed(plan: Plan, seed: int, federator: Federator, display: Display) -> 
             journal = Journal(job_folder(plan.home, cell.experiment) / "rounds.jsonl")
             task = tasks[cell.experiment.data]
             shares = split_task(task, cell.experiment, cell.experiment.federation.sites)
-            rows[cell] = row_of_federation(cell, journal, before, shares)
+            said = said_at_sites(plan.home, cell.experiment, sources, example_images(task))
+            rows[cell] = row_of_federation(cell, journal, before, shares, said)
             keep_row(cell, plan.home, basis[cell], rows[cell])
     return [rows[cell] for cell in cells]
 

@@ -12,10 +12,12 @@ from rich.console import Console
 from server import report
 from server.answers import answers
 from server.compare import Plan, elapsed
+from server.example_sheet import read_strips, write_sheet
 from server.figures import draw
 from server.html.page import page
 from server.progress import Display
-from server.results import Row, environment, read_results, write_results
+from server.report_sections import sections
+from server.results import ExampleFacts, Row, environment, read_results, write_results
 from server.results_csv import csv_text
 from socket_core.config import Experiment
 from socket_core.data.catalogue import load_task
@@ -25,11 +27,14 @@ from socket_core.files import write_atomically
 if TYPE_CHECKING:
     from rich.table import Table
 
+SHEET = "examples.png"
+"""Beside the results file."""
+
 
 def publish(
     plan: Plan, rows: Sequence[Row], display: Display, *, command: str, started: float, show: bool = True
 ) -> None:
-    """``results.json``, ``curves.png`` and the reports in the plan's folder, and the table on the terminal."""
+    """``results.json``, the pictures and the reports in the plan's folder, and the table on the terminal."""
     task = load_task(plan.experiment.data, cache=plan.cache)
     facts = environment(command) | {
         "seconds": round(time.monotonic() - started, 1),
@@ -40,6 +45,8 @@ def publish(
         facts["variants"] = {v.name: settings_of(v) for v in plan.variants}
     experiment = settings_of(plan.experiment)
     del experiment["method"]["name"]
+    federated = [(c.label, c.experiment) for c in plan.cells(plan.seeds[0]) if c.mode == "federated"]
+    facts["examples"] = write_sheet(plan.home / SHEET, plan.home, plan.experiment.data, task, federated)
     results = plan.home / "results.json"
     write_results(results, rows, experiment=experiment, facts=facts)
     draw(plan.home / "curves.png", rows, task, plan.experiment.data.modality)
@@ -51,7 +58,7 @@ def publish(
     console.print(table)
     for note in _notes(rows, facts | {"experiment": experiment}):
         console.print(f"  {note}", markup=False, highlight=False)
-    for path in (results, *written, plan.home / "curves.png"):
+    for path in (results, *written, plan.home / "curves.png", plan.home / SHEET):
         console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
     display.say(f"took {elapsed(started)}")
 
@@ -60,7 +67,7 @@ def write_reports(results: Path, out: Path | None = None) -> tuple[Path, Path, P
     """The page, its Markdown and the rows as CSV, made from a results file alone.
 
     Args:
-        results: The file. ``curves.png`` beside it goes into the page.
+        results: The file. ``examples.png`` beside it goes into the page if it belongs to it, else ``curves.png``.
         out: The page; default ``report.html`` beside ``results``. Markdown has its name with another ending, and the
             CSV that of ``results``, in the same folder.
 
@@ -79,10 +86,12 @@ def write_reports(results: Path, out: Path | None = None) -> tuple[Path, Path, P
         raise FederationError("no rows to report on", where=str(results), remedy="run socket-owner compare again")
     title, picture = _title(facts), results.with_name("curves.png")
     image = picture.read_bytes() if picture.is_file() else None
+    examples = ExampleFacts.model_validate(facts["examples"]) if facts.get("examples") else None
+    strips = read_strips(results.with_name(SHEET), examples) if examples is not None else []
     notes = "".join(f"- {note}\n" for note in _notes(rows, facts))
-    text = f"# {title}\n\n`{facts.get('command', '')}`\n\n{report.markdown(rows)}\n{notes}"
+    text = f"# {title}\n\n`{facts.get('command', '')}`\n\n{report.markdown(rows)}\n{notes}\n{sections(rows, facts)}"
     contents = {
-        page_file: page(rows, facts, title=title, image=image),
+        page_file: page(rows, facts, title=title, image=image, strips=strips),
         page_file.with_suffix(".md"): text,
         page_file.with_name(f"{results.stem}.csv"): csv_text(rows),
     }

@@ -8,9 +8,15 @@ from typing import NamedTuple
 from rich.table import Table
 
 from server.differences import of_steps
-from server.results import MODES, Row, mean_and_spread
+from server.results import MODES, Mode, Row, mean_and_spread
 
 HEADINGS = ("method", "each site alone", "federated", "centralised")
+MODE_NAMES: dict[Mode, str] = {
+    "local": "each site alone",
+    "federated": "federated",
+    "centralised": "centralised",
+    "unadapted": "unadapted",
+}
 TESTED_ON = (
     "Accuracy in % on the common held-out target set. Each site alone and federated: mean over the sites "
     "(worst site in brackets), each with its own BatchNorm where that is local. "
@@ -83,6 +89,11 @@ def table(rows: Sequence[Row], title: str) -> Table:
     for line in table_lines(rows):
         out.add_row(*line)
     return out
+
+
+def row_name(label: str, mode: Mode) -> str:
+    """What tables call a row."""
+    return label if mode == "unadapted" else f"{label}, {MODE_NAMES[mode]}"
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
 
+from server.by_site import AtSite
+from server.examples import Said
 from socket_core.errors import FederationError
 from socket_core.files import write_atomically
 
-SCHEMA_VERSION = 2
-READABLE = (1, 2)
-"""Version 2 added label, prediction_entropy and partition; rows of version 1 get what the fields say below."""
+SCHEMA_VERSION = 3
+READABLE = (1, 2, 3)
+"""Version 2 added label, prediction_entropy and partition, version 3 by_site and said; rows of earlier versions get
+what the fields say below."""
 Mode = Literal["unadapted", "local", "federated", "centralised"]
 MODES: tuple[Mode, ...] = ("local", "federated", "centralised")
 """The columns of a table. Unadapted is none: one model, whoever holds it."""
@@ -62,6 +65,12 @@ class Row:
         prediction_entropy: Lowest over the models: entropy of the held-out predictions over that of evenly spread
             ones. None in results that were written before it was kept.
         partition: How the target images were spread over the sites; empty in results from before it was kept.
+        by_site: Each site, in rows with a model for each; empty in others, and in results from before it was kept.
+        said: What each model says of the example images; empty in results from before it was kept, and where a
+            federation's networks are not there any more.
+
+    Raises:
+        ValueError: If ``by_site`` or ``said`` is about other classes than ``confusion``, or a site is there twice.
     """
 
     method: str
@@ -93,10 +102,20 @@ class Row:
     label: str = ""
     prediction_entropy: float | None = None
     partition: str = ""
+    by_site: tuple[AtSite, ...] = ()
+    said: tuple[Said, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.label:
             object.__setattr__(self, "label", self.method)
+        classes = len(self.confusion)
+        for place in self.by_site:
+            if len(place.images) != classes:
+                raise ValueError(f"site {place.site}: {len(place.images)} classes, confusion has {classes}")
+        if len({place.site for place in self.by_site}) != len(self.by_site):
+            raise ValueError("a site is there twice")
+        if any(not 0 <= k < classes for one in self.said for k in one.predicted):
+            raise ValueError(f"expected predictions of classes 0 to {classes - 1}")
 
 
 def environment(command: str) -> dict[str, Any]:
@@ -164,6 +183,32 @@ def read_results(path: Path) -> tuple[list[Row], dict[str, Any]]:
     return found.rows, content
 
 
+class ExampleFacts(BaseModel):
+    """Which held-out images the rows' ``said`` is about, and what the picture beside the results file shows.
+
+    Attributes:
+        rule: How they were chosen.
+        indices: Their positions in the held-out set, ``(E,)``.
+        labels: Their true classes, ``(E,)``.
+        columns: What the tiles of a line of ``examples.png`` are; a line for each example.
+        translator: Whose translator made the translated tiles; empty without any.
+        sha256: Of ``examples.png``: another picture of that name is not taken for it.
+    """
+
+    rule: str
+    indices: list[int]
+    labels: list[int]
+    columns: list[str]
+    translator: str = ""
+    sha256: str = ""
+
+    @model_validator(mode="after")
+    def _as_many_labels(self) -> ExampleFacts:
+        if len(self.indices) != len(self.labels):
+            raise ValueError(f"{len(self.indices)} examples, {len(self.labels)} labels")
+        return self
+
+
 class _Content(BaseModel):
     """What readers of a results file rely on."""
 
@@ -174,6 +219,17 @@ class _Content(BaseModel):
     packages: dict[str, str] = {}
     experiment: dict[str, Any] = {}
     variants: dict[str, dict[str, Any]] = {}
+    examples: ExampleFacts | None = None
+
+    @model_validator(mode="after")
+    def _examples_fit(self) -> _Content:
+        count = len(self.examples.indices) if self.examples is not None else 0
+        for row in self.rows:
+            if any(len(one.predicted) != count for one in row.said):
+                raise ValueError(f"{row.label}, {row.mode}: predictions of other than the {count} examples")
+        if self.examples is not None and any(not 0 <= k < len(self.classes) for k in self.examples.labels):
+            raise ValueError(f"expected examples of classes 0 to {len(self.classes) - 1}")
+        return self
 
 
 def row_from(values: dict[str, Any]) -> Row:

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 
 from server.results import Row
 
-NESTED = frozenset({"curve", "confusion", "kept_rounds"})
+NESTED = frozenset({"curve", "confusion", "kept_rounds", "by_site", "said"})
 """Keys that no cell can hold; they are in ``results.json``."""
 KEYS = tuple(f.name for f in fields(Row) if f.name not in NESTED)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from server.html.curves import MODE_NAMES, groups, kind, kinds, of, row_name
+from server.html.curves import groups, kind, kinds, of
 from server.html.markup import Markup, element, figure, table
 from server.html.palette import HEAT
 from server.html.svg import WIDTH, Frame, across, legend, line, mark, picture, shortened, text
+from server.report import MODE_NAMES, row_name
 from server.results import MODES, Mode, Row
 
 APART: dict[Mode, float] = {"local": -4.5, "centralised": 4.5}
@@ -117,7 +118,7 @@ def _heat(label: str, mode: Mode, own: list[Row], id_: str, classes: Sequence[st
         marks.append(text(left - 6, y + side / 2 + 4, shortened(classes[i], 14), anchor="end"))
         for j, count in enumerate(counted):
             share = count / total if total else 0.0
-            step = _step(share)
+            step = heat_step(share)
             marks.append(element("rect", x=left + side * j, y=y, width=side, height=side, class_=f"heat heat-{step}"))
             if numbered and count:
                 at = left + side * (j + 0.5), y + side / 2 + 4
@@ -139,8 +140,8 @@ def _heat(label: str, mode: Mode, own: list[Row], id_: str, classes: Sequence[st
     return picture(id_, what, f"right, by true class, %: {right}", height, title, marks, width=width)
 
 
-def _step(share: float) -> int:
-    """0 for next to nothing, then by quarters."""
+def heat_step(share: float) -> int:
+    """Step of the heat colours: 0 for next to nothing, then by quarters."""
     return 0 if share < 0.05 else min(HEAT - 1, 1 + int(share * (HEAT - 1)))
 
 

@@ -6,15 +6,9 @@ from collections.abc import Sequence
 
 from server.html.markup import Markup, figure, table
 from server.html.svg import Frame, across, area, legend, line, mark, path, picture, shortened, text, upwards
-from server.report import cell, padded_curves
+from server.report import MODE_NAMES, cell, padded_curves, row_name
 from server.results import MODES, Mode, Row, mean_and_spread
 
-MODE_NAMES: dict[Mode, str] = {
-    "local": "each site alone",
-    "federated": "federated",
-    "centralised": "centralised",
-    "unadapted": "unadapted",
-}
 MEANINGS = {str(mode): words for mode, words in MODE_NAMES.items()} | {"oracle": "oracle: uses target labels"}
 
 
@@ -31,11 +25,6 @@ def groups(rows: Sequence[Row]) -> list[tuple[str, Mode, list[Row]]]:
 def kind(row: Row) -> str:
     """Of its mark: that of its mode, or the bound's own."""
     return "oracle" if row.oracle else row.mode
-
-
-def row_name(label: str, mode: Mode) -> str:
-    """What tables call a row."""
-    return label if mode == "unadapted" else f"{label}, {MODE_NAMES[mode]}"
 
 
 def kinds(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -6,34 +6,44 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from server.html import classes, curves, scatter, tables, words
+from server.html import classes, curves, examples, scatter, sites, tables, words
 from server.html.markup import Content, Markup, element
 from server.html.style import style_sheet
-from server.results import Row
+from server.results import ExampleFacts, Row
 
 GUARD = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """What a browser may load: nothing. Should a label ever pass for markup, it still runs no script."""
 
 
-def page(rows: Sequence[Row], facts: Mapping[str, Any], *, title: str, image: bytes | None = None) -> str:
+def page(
+    rows: Sequence[Row],
+    facts: Mapping[str, Any],
+    *,
+    title: str,
+    image: bytes | None = None,
+    strips: Sequence[bytes] = (),
+) -> str:
     """A comparison as HTML.
 
     Args:
         rows: At least one.
         facts: The rest of the results file.
         title: Of the page.
-        image: ``curves.png``, with example images; None leaves them out.
+        image: ``curves.png``, with example images; None leaves them out, as ``strips`` does.
+        strips: A PNG for each example that ``facts`` names, from :func:`server.example_sheet.read_strips`.
     """
     known = classes.names(rows, facts.get("classes", []))
     sections: list[tuple[str, str, Content]] = [
         ("answer", "The answer", words.answer(rows, facts)),
         ("accuracy", "Accuracy", element("div", tables.accuracy(rows), curves.ends(rows), class_="beside")),
         ("differences", "Differences, paired by seed", tables.differences(rows, facts)),
+        ("equal-rounds", "At equal rounds", tables.equal_rounds(rows, facts)),
         ("by-round", "Accuracy against rounds", curves.rounds(rows)),
         ("by-bytes", "Accuracy against bytes", scatter.sent_up(rows)),
         ("by-epsilon", "Accuracy against epsilon", scatter.against_epsilon(rows)),
         ("by-class", "Classes", [classes.by_class(rows, known), classes.confusions(rows, known)]),
-        ("examples", "Example images", _examples(image, facts)),
+        ("by-site", "Sites", sites.by_site(rows, known)),
+        ("examples", "Example images", _examples(rows, facts, known, image, strips)),
         ("privacy", "Privacy", words.privacy(rows)),
         ("measured", "How this was measured", [words.measured(rows, facts), tables.work(rows)]),
     ]
@@ -73,7 +83,17 @@ def _origin(facts: Mapping[str, Any]) -> str:
     return f"Worked out from a results file of socket-fl {version} alone; socket-owner report makes this page again."
 
 
-def _examples(image: bytes | None, facts: Mapping[str, Any]) -> Markup | None:
+def _examples(
+    rows: Sequence[Row], facts: Mapping[str, Any], known: Sequence[str], image: bytes | None, strips: Sequence[bytes]
+) -> Content:
+    if facts.get("examples"):
+        found = examples.examples(rows, ExampleFacts.model_validate(facts["examples"]), known, strips)
+        if found is not None:
+            return found
+    return _picture(image, facts)
+
+
+def _picture(image: bytes | None, facts: Mapping[str, Any]) -> Markup | None:
     if image is None:
         return None
     modality = facts.get("modality", "target")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from server.html.curves import MODE_NAMES, groups, kind
+from server.html.curves import groups, kind
 from server.html.markup import Markup, figure, table
 from server.html.svg import (
     WIDTH,
@@ -24,7 +24,7 @@ from server.html.svg import (
     upwards,
 )
 from server.privacy_cost import epsilons_of
-from server.report import cell
+from server.report import MODE_NAMES, cell
 from server.results import Mode, Row
 
 LABEL_HEIGHT = 15.0

@@ -43,6 +43,17 @@ figcaption{color:var(--quiet);margin-bottom:.5rem}
 .pictures{display:grid;gap:1rem;overflow-x:auto;
 grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr))}
 .pictures>svg{width:100%;height:auto;display:block}
+.cards{display:grid;gap:1.5rem 2rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr))}
+.card{min-width:0}
+.card .scroll{margin:.25rem 0 0}
+.card table{table-layout:fixed;width:100%;font-size:.8rem}
+.card th,.card td{padding:.2rem .1rem;white-space:normal;overflow-wrap:anywhere}
+.card thead th,.card td small{font-size:.74rem}
+.card caption{font-weight:600;color:var(--ink);font-size:.92rem}
+.tiles{display:grid;grid-auto-flow:column;grid-auto-columns:1fr;max-width:24rem;text-align:center;
+color:var(--quiet);font-size:.88rem}
+.strip{width:100%;max-width:24rem;image-rendering:pixelated}
+.hit{font-weight:600}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem 1.2rem;padding:0;margin:0 0 .75rem;font-size:.92rem}
 .sample{width:30px;height:14px;vertical-align:middle}
 details{margin:.5rem 0}
@@ -75,6 +86,8 @@ svg .small{fill:var(--quiet)}
 .line.local{stroke-dasharray:2 3}
 .line.unadapted{stroke-dasharray:9 3 2 3;stroke-width:1.3}
 .line.oracle{stroke-dasharray:1.5 4;stroke-width:2.2;stroke-linecap:round}
+.bar{fill:currentColor;fill-opacity:.3;stroke:currentColor;stroke-width:.8}
+.bar.federated{fill-opacity:.75}
 .heat{stroke:var(--rule);stroke-width:.6}
 @media (max-width:30rem){
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}
@@ -84,7 +97,8 @@ th,td{padding:.3rem .2rem}table{font-size:.8rem}td small,.stamp{font-size:.75rem
 PRINT = """
 nav{display:none}
 body{font-size:10.5pt}
-figure svg,tr,.answer{break-inside:avoid}
+figure svg,tr,caption,figcaption,.answer,.card{break-inside:avoid}
+.spare{display:none}
 h2,figcaption,caption{break-after:avoid}
 .scroll,.pictures{overflow:visible}
 details::details-content{content-visibility:visible;block-size:auto}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from server.differences import NOISE, Compared, of_modes, of_steps, signed
-from server.html.curves import MODE_NAMES, groups, row_name
+from server import equal_rounds as equal
+from server.differences import NOISE, Compared, Difference, of_modes, of_steps, signed
+from server.html.curves import groups
 from server.html.markup import Content, Markup, element, table
 from server.privacy_cost import costs
-from server.report import HEADINGS, TESTED_ON, Cell, cells
+from server.report import HEADINGS, MODE_NAMES, TESTED_ON, Cell, cells, row_name
 from server.results import Row, mean_and_spread
 
 
@@ -57,13 +58,35 @@ def differences(rows: Sequence[Row], facts: Mapping[str, Any]) -> Markup | None:
 def _difference(line: Compared) -> tuple[Content, ...]:
     (label, mode), (other, its_mode), found = line
     name = f"{label}: {mode} - {MODE_NAMES[its_mode]}" if label == other else f"{label} - {other}, {mode}"
+    return name, *_points(found), str(found.seeds)
+
+
+def _points(found: Difference) -> tuple[Content, str]:
+    """Mean with spread and interval, and what to make of it."""
     spread = f" ± {found.spread:.1f}" if found.spread is not None else ""
     interval = (
         element("small", f"{signed(found.interval[0])} to {signed(found.interval[1])}") if found.interval else None
     )
     noise = "within noise" if found.interval else "one seed"
     verdict = noise if found.within_noise else "higher" if found.mean > 0 else "lower"
-    return name, [signed(found.mean) + spread, " ", interval], verdict, str(found.seeds)
+    return [signed(found.mean) + spread, " ", interval], verdict
+
+
+def equal_rounds(rows: Sequence[Row], facts: Mapping[str, Any]) -> Markup | None:
+    """Federated and centralised after as many optimiser steps of one model; None if no label has both."""
+    found = equal.at_equal_rounds(rows, facts)
+    head = ("method", "federated", "centralised", "difference")
+    return table("equal-rounds-table", equal.MEANING, head, map(_equal, found)) if found else None
+
+
+def _equal(at: equal.Equal) -> tuple[Content, ...]:
+    points, verdict = _points(at.difference)
+    return (
+        at.label,
+        [equal.figures(at.federated), element("small", f"round {at.rounds}")],
+        [equal.figures(at.centralised), element("small", f"round {at.rounds // at.sites}")],
+        [points, element("small", verdict)],
+    )
 
 
 def work(rows: Sequence[Row]) -> Markup:

@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from server import report
 from server.answers import answers
-from server.html.curves import groups, row_name
+from server.html.curves import groups
 from server.html.markup import Content, Markup, element
-from server.privacy_cost import epsilons_of
+from server.privacy_statement import statement
+from server.report import row_name
 from server.results import Row
-from socket_core.privacy.accounting import NOT_COVERED, RECORD, SITE, SITE_NOT_COVERED
 
 
 def answer(rows: Sequence[Row], facts: Mapping[str, Any]) -> Markup:
@@ -45,32 +44,12 @@ def _collapsed(rows: Sequence[Row]) -> list[str]:
 
 
 def privacy(rows: Sequence[Row]) -> list[Markup]:
-    """What may be said about privacy, and what each epsilon says nothing about."""
-    said = report.privacy(rows) or ["Nothing was trained, and nothing was said about privacy."]
-    out = [element("ul", [element("li", sentence) for sentence in said])]
-    for unit, gaps, there in (
-        (RECORD, NOT_COVERED, any(r.epsilon is not None for r in rows)),
-        (SITE, SITE_NOT_COVERED, any(r.site_epsilon is not None for r in rows)),
-    ):
-        if there:
-            out.append(element("p", f"Unit: {unit.text}. Adjacency: {unit.adjacency}. Not covered:"))
-            out.append(element("ul", [element("li", gap) for gap in gaps]))
-    if any(epsilons_of([r]) for r in rows):
-        out.append(
-            element(
-                "p",
-                "Epsilon is of the whole job, by the more cautious of two accountants; epsilons of rounds, of seeds "
-                "and of different units are never added.",
-            )
-        )
-    out.append(
-        element(
-            "p",
-            "In every federated row weight changes left each simulated site; without noise at the sites or secure "
-            "aggregation the owner sees those of each single site.",
-        )
-    )
-    return out if any(r.mode == "federated" for r in rows) else out[:-1]
+    """What each epsilon covers, and what it says nothing about."""
+    return [
+        part
+        for lead, items in statement(rows)
+        for part in (element("p", lead), element("ul", [element("li", item) for item in items]) if items else Markup())
+    ]
 
 
 def measured(rows: Sequence[Row], facts: Mapping[str, Any]) -> list[Markup]:

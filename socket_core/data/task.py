@@ -12,7 +12,7 @@ from socket_core.data.decode import Progress, check_pair_sizes, decode, decode_m
 from socket_core.data.folder_index import Entry, of_classes, pair_entries
 from socket_core.data.index import DataIndex
 from socket_core.data.partition import first_views
-from socket_core.data.types import Images, Labelled, Modality, Pairs, Sensors, TransferTask
+from socket_core.data.types import Images, Index, Labelled, Modality, Pairs, Sensors, TransferTask
 from socket_core.errors import ConfigError, DataError
 
 
@@ -218,6 +218,12 @@ def _divide(index: DataIndex, choice: Choice) -> _Parts:
     return _Parts(held, owner, sites, _ti_pairs(pool, choice, str(index.root)))
 
 
+def _partners(held: _Split) -> Index:
+    """Of each target image the position of the RGB image of the same view, -1 without one."""
+    rgb = {(entry.view, entry.sensor): i for i, entry in enumerate(held.rgb)}
+    return np.array([rgb.get((entry.view, entry.sensor), -1) for entry in held.target], dtype=np.int64)
+
+
 def _sensors(sites: Sequence[Entry], ti: Sequence[Entry]) -> Sensors | None:
     names = tuple(sorted({entry.sensor for entry in sites}))
     if not all(names):
@@ -271,6 +277,7 @@ def make_task(
         target_test=decoder.labelled(held.target, modality, classes),
         ti=Pairs(decoder.images(ti_rgb, "rgb"), decoder.images(ti_target, modality)),
         sensors=_sensors(sites.target, ti_target),
+        partners=_partners(held),
     )
     _check_one_depth(
         [

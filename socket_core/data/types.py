@@ -128,6 +128,8 @@ class TransferTask:
         target_test: The common held-out target set that reports are made on.
         ti: Task-irrelevant pairs, of classes outside ``classes``.
         sensors: Who took the sites' images, where the data set tells it.
+        partners: For each held-out target image the position in ``source_test`` of the RGB image of the same view,
+            -1 without one, ``(N,)``; None where the data do not tell. For pictures in reports: no method receives it.
     """
 
     classes: tuple[str, ...]
@@ -137,3 +139,4 @@ class TransferTask:
     target_test: Labelled
     ti: Pairs
     sensors: Sensors | None = None
+    partners: Index | None = None

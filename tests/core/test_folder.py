@@ -107,6 +107,18 @@ def test_task_of_a_folder(root: Path) -> None:
     assert task.target_train.images.pixels.dtype == np.uint16
 
 
+def test_partners_are_of_the_same_view_or_none(root: Path) -> None:
+    (root / "test/rgb/a/00.png").unlink()
+    (root / "test/depth/b/01.tif").unlink()
+    task = load_folder(root, size=6, modality="depth", classes=("a", "b"), full_scale=10000.0)
+    assert task.partners is not None
+    # Target: a/00, a/01, b/00; RGB: a/01, b/00, b/01. Depth of a view is 100 times its colour.
+    assert task.partners.tolist() == [-1, 0, 1]
+    rgb, target = task.source_test.images.pixels, task.target_test.images.pixels
+    for i in (1, 2):
+        assert target[i, 0, 0] == 100 * int(rgb[task.partners[i], 0, 0, 0])
+
+
 def test_ti_classes_and_splits(root: Path) -> None:
     def count(ti_classes: tuple[str, ...] | None, ti_splits: tuple[str, ...]) -> int:
         task = load_folder(

@@ -73,6 +73,46 @@ def test_curves_start_at_the_unadapted_model(finished: Plan) -> None:
     assert all(r.curve[-1] == pytest.approx(r.accuracy) for r in rows)
 
 
+def test_sites_and_examples_are_told_and_agree_with_their_rows(finished: Plan) -> None:
+    rows, facts = read_results(finished.home / "results.json")
+    task = load_task(finished.experiment.data, cache=finished.cache)
+    labels = task.target_test.labels
+    for r in rows:
+        sites = [f"site-{i:02d}" for i in range(3)] if r.mode in ("local", "federated") else []
+        assert [place.site for place in r.by_site] == sites
+        assert [one.site for one in r.said] == (sites or [""])
+        if r.by_site:
+            accuracies = [place.accuracy for place in r.by_site]
+            assert (sum(accuracies) / 3, min(accuracies)) == pytest.approx((r.accuracy, r.worst_site))
+            assert [sum(p.predicted[k] for p in r.by_site) for k in range(8)] == [
+                sum(c) for c in zip(*r.confusion, strict=True)
+            ]
+            every = [sum(place.images[k] for place in r.by_site) for k in range(8)]
+            assert every == [int((task.target_train.labels == k).sum()) for k in range(8)]
+        # One held-out image of each class: the examples are all there is, and answers count to the confusion.
+        counts = [[0] * 8 for _ in range(8)]
+        for one in r.said:
+            for i, k in zip(facts["examples"]["indices"], one.predicted, strict=True):
+                counts[labels[i]][k] += 1
+        assert counts == [list(line) for line in r.confusion]
+    assert (finished.home / "examples.png").read_bytes().startswith(b"\x89PNG")
+    assert '<img src="data:image/png;base64,' in (finished.home / "report.html").read_text()
+
+
+def test_a_row_kept_by_an_earlier_schema_is_made_again_without_a_round(
+    finished: Plan,
+) -> None:
+    before = read_results(finished.home / "results.json")[0]
+    cell = finished.home / "cells" / "small-socket-seed0-federated.json"
+    content = json.loads(cell.read_text())
+    del content["schema_version"], content["row"]["by_site"], content["row"]["said"]
+    cell.write_text(json.dumps(content))
+    journal = finished.home / "small-socket-seed0" / "federated" / "rounds.jsonl"
+    rounds = journal.read_bytes()
+    assert compare(finished, LocalFederator(), QUIET) == before
+    assert journal.read_bytes() == rounds
+
+
 def test_a_second_call_takes_everything_and_changes_no_row(finished: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     before = read_results(finished.home / "results.json")[0]
 

@@ -81,6 +81,8 @@ def test_a_real_flower_run_gives_the_parameters_of_the_run_in_process_and_leaves
             {(r.label, r.mode): r for r in found}[label, "federated"] for found in (flower_rows, rows)
         )
         assert federated.confusion == expected.confusion
+        assert federated.by_site == expected.by_site
+        assert federated.said == expected.said != ()
         assert federated.bytes_up == expected.bytes_up > 0
     assert Journal(job_folder(flower.home, experiment) / "rounds.jsonl").rounds() == 2
     assert processes_of(flower.home) == []

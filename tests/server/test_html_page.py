@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,38 @@ import pytest
 
 from server import report
 from server.answers import answers
+from server.by_site import AtSite
+from server.examples import Said
 from server.html.page import page
-from server.results import read_results
+from server.results import Row, read_results
 from tests.server.html_reader import Node, read
 from tests.server.rows import row
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\x00'
 FILES = ("demo", "privacy", "drift")
+FULL = "with sites and an example"
 
 
-@pytest.fixture(scope="module", params=FILES)
+@pytest.fixture(scope="module", params=(*FILES, FULL))
 def made(request: pytest.FixtureRequest) -> tuple[str, list[Any], dict[str, Any]]:
     """A page with rows and facts behind it."""
-    rows, facts = read_results(RESULTS / f"{request.param}.json")
-    return page(rows, facts, title="RGB to depth: x", image=b"\x89PNG"), rows, facts
+    rows, facts = read_results(RESULTS / f"{'demo' if request.param == FULL else request.param}.json")
+    if request.param == FULL:
+        rows, facts = _told(rows, "site"), facts | {"examples": _one_example("RGB")}
+    return page(rows, facts, title="RGB to depth: x", image=b"\x89PNG", strips=[b"\x89PNG"]), rows, facts
+
+
+def _told(rows: list[Row], name: str) -> list[Row]:
+    """Rows with two sites where there is a model for each, and an answer to one example."""
+    said = (Said("", (0,), (0.5,)),)
+    counts = tuple(range(len(rows[0].confusion)))
+    sites = tuple(AtSite(f"{name}{i}", 0.5, None, counts, counts) for i in range(2))
+    return [replace(r, said=said, by_site=sites if r.mode in ("local", "federated") else ()) for r in rows]
+
+
+def _one_example(word: str) -> dict[str, Any]:
+    return {"rule": word, "indices": [0], "labels": [1], "columns": [word], "translator": word, "sha256": word}
 
 
 def test_nothing_comes_from_elsewhere_and_no_script_runs(made: tuple[str, list[Any], dict[str, Any]]) -> None:
@@ -111,6 +128,21 @@ def _as_in_report(cell: str) -> str:
     return re.sub(r" worst ([\d.]+)", r" (\1)", cell)
 
 
+def test_equal_rounds_of_the_table_are_points_of_the_curves() -> None:
+    rows, facts = read_results(RESULTS / "demo.json")
+    line = next(
+        line
+        for line in _section(rows, "equal-rounds", facts).by_id("equal-rounds-table").cells()
+        if line[0] == "socket"
+    )
+    own = {mode: [r for r in rows if (r.label, r.mode) == ("socket", mode)] for mode in ("federated", "centralised")}
+    federated = [100 * r.curve[4] for r in own["federated"]]  # four sites: four rounds against one
+    centralised = [100 * r.curve[1] for r in own["centralised"]]
+    assert line[1].split(" ±")[0] == f"{sum(federated) / 3:.1f}"
+    assert line[2].split(" ±")[0] == f"{sum(centralised) / 3:.1f}"
+    assert (line[1].endswith("round 4"), line[2].endswith("round 1")) == (True, True)
+
+
 def test_a_hostile_label_is_shown_as_text_everywhere() -> None:
     rows = [
         row("socket", mode, seed, label=HOSTILE, collapsed=True, epsilon=1.0, epsilon_unit=HOSTILE, partition=HOSTILE)
@@ -132,6 +164,17 @@ def test_a_hostile_label_is_shown_as_text_everywhere() -> None:
     assert not [n for n in tree.all() if any(name.startswith("on") for name in n.attributes)]
     assert "<script>alert(1)</script>" in next(tree.all("h1")).text()
     assert "\x00" not in text
+
+
+def test_hostile_names_of_sites_and_examples_are_text_too() -> None:
+    rows = _told([row("socket", mode, label=HOSTILE) for mode in ("local", "federated")], HOSTILE)
+    facts = {"classes": [HOSTILE, HOSTILE], "examples": _one_example(HOSTILE)}
+    tree = read(page(rows, facts, title="t", strips=[b"\x89PNG"]))
+    assert not list(tree.all("script"))
+    assert len(list(tree.all("img"))) == 1
+    assert not [n for n in tree.all() if any(name.startswith("on") for name in n.attributes)]
+    for id_ in ("by-site", "examples"):
+        assert "<script>alert(1)</script>" in tree.by_id(id_).text()
 
 
 def test_one_row_with_nothing_else_known_makes_a_page() -> None:
