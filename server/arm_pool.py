@@ -13,6 +13,7 @@ from pathlib import Path
 
 from server.arms import Arm, ArmResult, run_arm
 from server.cells import Cell
+from server.site_log import log_to
 from server.sources import SourceFiles
 from socket_core.methods import needs_pairs
 
@@ -22,6 +23,7 @@ def run_arms(
     sources: SourceFiles,
     cache: Path,
     workers: int,
+    log: Path,
     on_part: Callable[[Cell, int, int], None],
 ) -> Generator[tuple[Cell, list[ArmResult]], None, None]:
     """Runs arms in worker processes, the longest first, and yields each cell once all its parts are there.
@@ -31,6 +33,7 @@ def run_arms(
         sources: Releases of the source models.
         cache: Rendered or decoded images.
         workers: Processes.
+        log: File for what sites warn of.
         on_part: Called with a cell, its parts that are there, and all of its parts.
     """
     places: dict[Cell, list[int | None]] = {
@@ -41,7 +44,7 @@ def run_arms(
         return
     jobs.sort(key=lambda job: (job[1] is not None, not needs_pairs(job[0].experiment.method)))
     parts: dict[Cell, dict[int | None, ArmResult]] = {c: {} for c in cells}
-    with _processes(min(workers, len(jobs))) as pool:
+    with _processes(min(workers, len(jobs)), log) as pool:
         waiting = {
             pool.submit(run_arm, Arm(cell.experiment, site, sources, cache)): (cell, site) for cell, site in jobs
         }
@@ -55,9 +58,9 @@ def run_arms(
 
 
 @contextmanager
-def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+def _processes(count: int, log: Path) -> Iterator[ProcessPoolExecutor]:
     """Worker processes that end at once if the body does not end well."""
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _live_and_die_with_parent)
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _live_and_die_with_parent, (log,))
     try:
         yield pool
     except BaseException:
@@ -69,8 +72,9 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown()
 
 
-def _live_and_die_with_parent() -> None:
+def _live_and_die_with_parent(log: Path) -> None:
     """Ctrl-C reaches the whole process group, but only the parent says what becomes of it; if it is killed, we end."""
+    log_to(log)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

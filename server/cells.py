@@ -64,6 +64,12 @@ def fingerprint(cell: Cell, basis: str) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
+def settings_mark(cell: Cell) -> str:
+    """As :func:`fingerprint`, without images and source model: what can be told before they are read."""
+    parts = (version("socket-fl"), version("torch"), cell.experiment.digest(), cell.mode)
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
 def basis_of(task: TransferTask, release_digest: str) -> str:
     """sha256 of all images and labels and of the release: the same settings on other images are other cells."""
     digest = hashlib.sha256(release_digest.encode())
@@ -89,7 +95,7 @@ def kept_row(cell: Cell, home: Path, basis: str) -> Row | None:
 
 def keep_row(cell: Cell, home: Path, basis: str, row: Row) -> None:
     """Writes a row for later runs."""
-    content = {"fingerprint": fingerprint(cell, basis), "row": asdict(row)}
+    content = {"fingerprint": fingerprint(cell, basis), "settings": settings_mark(cell), "row": asdict(row)}
     write_atomically(cell.path(home), json.dumps(content).encode())
 
 

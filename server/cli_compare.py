@@ -115,7 +115,7 @@ def compare(
         if dry_run:
             from server.dry_run import describe, look
 
-            found = look(plan, flower=not in_process)
+            found = look(plan, flower=not in_process, start=time.monotonic() - started)
             print(json.dumps(found.plain(), indent=1) if as_json else "\n".join(describe(found)))
             return
         display.say(f"writing to {home}")

@@ -23,6 +23,7 @@ from server.journal import Journal
 from server.plan import Plan, as_compared, job_of, modes_of, shown
 from server.progress import Display, Whole
 from server.results import Row
+from server.site_log import logged_to
 from server.sources import SourceFiles, ensure_sources, source_files
 from server.tally import Part
 from socket_core.config import DataConfig, Experiment
@@ -47,7 +48,7 @@ def compare(plan: Plan, federator: Federator, display: Display) -> list[Row]:
     cells = {seed: plan.cells(seed) for seed in plan.seeds}
     jobs = {seed: list(dict.fromkeys(map(job_of, cells[seed]))) for seed in plan.seeds}
     rows = []
-    with display.whole(_parts(plan, jobs)) as whole:
+    with logged_to(plan.log), display.whole(_parts(plan, jobs)) as whole:
         tasks = _images(plan, [job for of_seed in jobs.values() for job in of_seed], display)
         kept = {seed: kept_rows(plan, seed, jobs[seed], tasks) for seed in plan.seeds}
         for job in (job for of_seed in kept.values() for job in of_seed):
@@ -121,7 +122,9 @@ class _Seed:
         missing = [job for job in jobs if job not in self.rows]
         arms = [job for job in missing if job.mode != "federated"]
         # Closed at once if anything in the body fails: a generator left to the garbage collector keeps its workers.
-        with closing(run_arms(arms, sources, self.plan.cache, self.plan.workers, self.whole.report)) as results:
+        with closing(
+            run_arms(arms, sources, self.plan.cache, self.plan.workers, self.plan.log, self.whole.report)
+        ) as results:
             if arms:
                 self.whole.now("local and centralised")
             for job, parts in results:

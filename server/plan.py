@@ -48,6 +48,11 @@ class Plan:
     modes: tuple[Mode, ...] = MODES
     grid: tuple[Line, ...] = ()
 
+    @property
+    def log(self) -> Path:
+        """What simulated sites warn of."""
+        return self.home / "sites.log"
+
     def variant(self, method: MethodName, seed: int) -> Experiment:
         """The experiment with this method and seed."""
         chosen = self.experiment.method.model_copy(update={"name": method})

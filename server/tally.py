@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
+ENOUGH = 0.05
+"""Share of the work after which its speed is worth saying: processes that start are slower than those that run."""
+
 
 class Part(NamedTuple):
     """One part of the work.
@@ -32,7 +35,6 @@ class Tally:
         self._parts, self._clock = dict(parts), clock
         self._done: dict[Hashable, float] = dict.fromkeys(parts, 0.0)
         self._kept: set[Hashable] = set()
-        self._finished_any = False
         self._began = clock()
         self._last, self._estimate = self._began, math.nan
 
@@ -60,20 +62,18 @@ class Tally:
     def report(self, name: Hashable, done: float, of: float) -> None:
         """Part of a part is done; all of it if ``done`` is ``of``."""
         self._done[name] = min(1.0, done / of) if of else 1.0
-        self._finished_any = self._finished_any or self._done[name] >= 1
         self._last, self._estimate = self._clock(), self._left_now()
 
     def left(self) -> float | None:
-        """Seconds that it will still take; None until a part was finished in this run."""
-        if not self._finished_any or math.isnan(self._estimate):
-            return None
-        return max(0.0, self._estimate - (self._clock() - self._last))
+        """Seconds that it will still take; None while this run has done too little to tell."""
+        left = self._estimate - (self._clock() - self._last)
+        return None if math.isnan(left) else max(0.0, left)
 
     def _left_now(self) -> float:
         own = [name for name in self._parts if name not in self._kept]
         done = sum(self._parts[name].work * self._done[name] for name in own)
         open_ = sum(self._parts[name].work * (1 - self._done[name]) for name in own)
-        return (self._clock() - self._began) * open_ / done if done else math.nan
+        return (self._clock() - self._began) * open_ / done if done > ENOUGH * (done + open_) else math.nan
 
 
 def duration(seconds: float) -> str:
