@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SHEET = "examples.png"
 """Beside the results file."""
+SHOWN = 24
+"""Notes below the table on a terminal: of a large grid there are hundreds."""
 
 
 def publish(
@@ -41,8 +43,8 @@ def publish(
         "modality": plan.experiment.data.modality,
         "classes": list(task.classes),
     }
-    if plan.variants:
-        facts["variants"] = {v.name: settings_of(v) for v in plan.variants}
+    if named := plan.named():
+        facts["variants"] = {label: settings_of(experiment) for label, experiment in named.items()}
     experiment = settings_of(plan.experiment)
     del experiment["method"]["name"]
     federated = [(c.label, c.experiment) for c in plan.cells(plan.seeds[0]) if c.mode == "federated"]
@@ -56,7 +58,11 @@ def publish(
     console = Console()
     table: Table = report.table(rows, _title(facts | {"experiment": experiment}))
     console.print(table)
-    for note in _notes(rows, facts | {"experiment": experiment}):
+    notes = _notes(rows, facts | {"experiment": experiment})
+    more = len(notes) - SHOWN
+    if more > 0:  # the last one is on privacy
+        notes = [*notes[: SHOWN - 1], f"{more} more notes are in report.md", notes[-1]]
+    for note in notes:
         console.print(f"  {note}", markup=False, highlight=False)
     for path in (results, *written, plan.home / "curves.png", plan.home / SHEET):
         console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
