@@ -34,5 +34,5 @@ for name, found in (("adabn", quick), ("socket", adapted)):
     print(f"{name}: {scores.accuracy:.1%} right, {scores.classes_predicted} classes predicted")
 
 # %% Probabilities of each class, and a file for `socket-site predict` and `socket-site export`.
-print(adapted.predict(images.take([0])).round(2), adapted.classes)
+print(adapted.predict(images.take(np.array([0]))).round(2), adapted.classes)
 adapted.save(HOME / "first.safetensors", images)
