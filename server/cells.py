@@ -38,11 +38,15 @@ from socket_core.ti_pairs import probe_size
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table for one seed; ``label`` is what the row is called, by default its method's name."""
+    """One row of the table for one seed; ``label`` is what the row is called, by default its method's name.
+
+    ``partition`` is that of the line it stands in, where several lines share one result.
+    """
 
     experiment: Experiment
     mode: Mode
     label: str = ""
+    partition: str = ""
 
     def path(self, home: Path) -> Path:
         """Where its row is kept."""
@@ -57,6 +61,12 @@ def fingerprint(cell: Cell, basis: str) -> str:
         basis: From :func:`basis_of`.
     """
     parts = (version("socket-fl"), version("torch"), cell.experiment.digest(), cell.mode, basis)
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def settings_mark(cell: Cell) -> str:
+    """As :func:`fingerprint`, without images and source model: what can be told before they are read."""
+    parts = (version("socket-fl"), version("torch"), cell.experiment.digest(), cell.mode)
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
@@ -85,7 +95,7 @@ def kept_row(cell: Cell, home: Path, basis: str) -> Row | None:
 
 def keep_row(cell: Cell, home: Path, basis: str, row: Row) -> None:
     """Writes a row for later runs."""
-    content = {"fingerprint": fingerprint(cell, basis), "row": asdict(row)}
+    content = {"fingerprint": fingerprint(cell, basis), "settings": settings_mark(cell), "row": asdict(row)}
     write_atomically(cell.path(home), json.dumps(content).encode())
 
 
@@ -178,7 +188,7 @@ def _row(
     by_model = [scores(c) for c in held_out]
     accuracies = [s.accuracy for s in by_model]
     summed = np.sum(held_out, axis=0)
-    spent, unit = _epsilon(cell)
+    spent, unit = cell_epsilon(cell)
     return Row(
         method=cell.experiment.method.name,
         mode=cell.mode,
@@ -203,7 +213,7 @@ def _row(
     )
 
 
-def _epsilon(cell: Cell) -> tuple[float | None, str]:
+def cell_epsilon(cell: Cell) -> tuple[float | None, str]:
     """What the steps of the whole job cost a pair at one place, and its unit; None and "none" without DP."""
     asked = cell.experiment.privacy
     if asked is None or not needs_pairs(cell.experiment.method):

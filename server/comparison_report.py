@@ -25,6 +25,9 @@ from socket_core.files import write_atomically
 if TYPE_CHECKING:
     from rich.table import Table
 
+SHOWN = 24
+"""Notes below the table on a terminal: of a large grid there are hundreds."""
+
 
 def publish(
     plan: Plan, rows: Sequence[Row], display: Display, *, command: str, started: float, show: bool = True
@@ -36,8 +39,8 @@ def publish(
         "modality": plan.experiment.data.modality,
         "classes": list(task.classes),
     }
-    if plan.variants:
-        facts["variants"] = {v.name: settings_of(v) for v in plan.variants}
+    if named := plan.named():
+        facts["variants"] = {label: settings_of(experiment) for label, experiment in named.items()}
     experiment = settings_of(plan.experiment)
     del experiment["method"]["name"]
     results = plan.home / "results.json"
@@ -49,7 +52,11 @@ def publish(
     console = Console()
     table: Table = report.table(rows, _title(facts | {"experiment": experiment}))
     console.print(table)
-    for note in _notes(rows, facts | {"experiment": experiment}):
+    notes = _notes(rows, facts | {"experiment": experiment})
+    more = len(notes) - SHOWN
+    if more > 0:  # the last one is on privacy
+        notes = [*notes[: SHOWN - 1], f"{more} more notes are in report.md", notes[-1]]
+    for note in notes:
         console.print(f"  {note}", markup=False, highlight=False)
     for path in (results, *written, plan.home / "curves.png"):
         console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)

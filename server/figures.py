@@ -24,6 +24,8 @@ FURTHER_MARKERS = ("v", "P", "X", "<", ">", "*", "p")
 """For variants, in turn; their numbers have no common factor, so that pairs repeat late."""
 STYLES = {"federated": "-", "centralised": "--", "local": ":"}
 EXAMPLES = 8
+LEGEND_LINE = 0.18
+"""Inches of a line of the legend, with those around it."""
 
 
 def draw(path: Path, rows: Sequence[Row], task: TransferTask, modality: str) -> None:
@@ -35,8 +37,10 @@ def draw(path: Path, rows: Sequence[Row], task: TransferTask, modality: str) -> 
         task: For the example images (held-out ones, one of each class).
         modality: Name of the target modality.
     """
-    figure = Figure(figsize=(10, 7.2), layout="constrained")  # not pyplot: no display, no global state
-    parts = cast(Sequence[SubFigure], figure.subfigures(2, 1, height_ratios=(2.4, 1)))
+    # Not pyplot: no display, no global state. The legend of a large grid decides how high the curves are.
+    above, below = max(5.1, LEGEND_LINE * len({(r.label, r.mode) for r in rows})), 2.1
+    figure = Figure(figsize=(10, above + below), layout="constrained")
+    parts = cast(Sequence[SubFigure], figure.subfigures(2, 1, height_ratios=(above, below)))
     _curves(parts[0].subplots(), rows, modality)
     _strip(parts[1], task, modality)
     path.parent.mkdir(parents=True, exist_ok=True)

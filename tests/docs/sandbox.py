@@ -117,4 +117,4 @@ def run(words: list[str]) -> None:
 def stay_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparisons start neither Flower nor worker processes, whose start would take longer than all they do here."""
     monkeypatch.setattr("server.federate.FlowerFederator", LocalFederator)
-    monkeypatch.setattr("server.compare._workers", lambda count: ThreadPoolExecutor(1))
+    monkeypatch.setattr("server.arm_pool._processes", lambda count, log: ThreadPoolExecutor(1))

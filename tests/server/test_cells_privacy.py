@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from server.arms import ArmResult
-from server.cells import Cell, _epsilon, row_of_arms, site_epsilon
+from server.cells import Cell, cell_epsilon, row_of_arms, site_epsilon
 from server.results import Mode
 from socket_core.config import parse_experiment
 from socket_core.privacy.accounting import SITE, Event, epsilon
@@ -26,7 +26,7 @@ def cell(mode: Mode, name: str = "socket", **privacy: Any) -> Cell:
 
 @pytest.mark.parametrize(("mode", "steps"), [("federated", 6), ("local", 6), ("centralised", 24)])
 def test_epsilon_is_that_of_all_steps_at_one_place(mode: Mode, steps: int) -> None:
-    found, unit = _epsilon(cell(mode))
+    found, unit = cell_epsilon(cell(mode))
     assert found == pytest.approx(epsilon([Event(2.0, 0.5, steps)], 1e-5).claim, abs=1e-9)
     assert "record-level" in unit
     assert "add or remove one pair" in unit
@@ -34,9 +34,9 @@ def test_epsilon_is_that_of_all_steps_at_one_place(mode: Mode, steps: int) -> No
 
 
 def test_without_pairs_or_without_the_section_there_is_none() -> None:
-    assert _epsilon(cell("federated", "shot")) == (None, "none")
+    assert cell_epsilon(cell("federated", "shot")) == (None, "none")
     plain = Cell(parse_experiment({"method": {"name": "socket"}}, where="test"), "federated")
-    assert _epsilon(plain) == (None, "none")
+    assert cell_epsilon(plain) == (None, "none")
 
 
 # --- of a whole site --------------------------------------------------------------------------------
