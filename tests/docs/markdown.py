@@ -105,7 +105,7 @@ def mentions(path: Path) -> list[list[str]]:
     """Commands in running text, between backticks."""
     text = re.sub(r"^( {4}|```).*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     found = []
-    for code in re.findall(r"`([^`\n]+)`", text):
+    for code in (one for paragraph in text.split("\n\n") for one in re.findall(r"`([^`]+)`", paragraph)):
         word = first_word(code)
         if word in ("socket-owner", "socket-site", "make", "flwr", "python") and "..." not in code:
             words = shlex.split(code)

@@ -11,7 +11,8 @@ from tests.docs.markdown import blocks, commands, mentions
 
 PAGE = """# Title
 
-Type `make demo` or `socket-owner watch RUN`; not `socket.yaml`.
+Type `make demo` or `socket-owner
+watch RUN`; not `socket.yaml`.
 
     socket-owner train --out "a b" \\
         --seed 1   # why
@@ -40,13 +41,13 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_blocks_are_found_with_what_stands_above(page: Path) -> None:
     first, second, third = blocks(page)
-    assert (first.line, first.is_shell) == (5, True)
+    assert (first.line, first.is_shell) == (6, True)
     assert (second.text, second.is_shell, second.above) == (
         "name: x\n\nfurther: y",
         False,
         "- A list, with a file `new.yaml`:",
     )
-    assert (third.line, third.language, third.is_shell) == (16, "sh", True)
+    assert (third.line, third.language, third.is_shell) == (17, "sh", True)
 
 
 def test_commands_are_split_into_words(page: Path) -> None:
