@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from client import cli_audit, cli_deploy, cli_doctor, cli_model
 from client.cli_audit import AnySiteFile, Json, SiteFile
 from socket_core.command_line import run
-from socket_core.config import Experiment, load_experiment
+from socket_core.config import Experiment, MethodName, load_experiment
 from socket_core.errors import ConfigError
 from socket_core.run_config import overrides
 
@@ -19,11 +19,28 @@ app = typer.Typer(
     add_completion=True,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Check a site's images and policy, and adapt a release without any server.",
+    help="""Check a site's images and policy, connect it to its owner, or adapt a release without any server.
+
+A first path:
+
+1. Is all in order?  socket-site doctor site.yaml
+
+2. What would a run do, and what may leave?  socket-site policy site.yaml --config experiment.yaml --explain
+
+3. Take part:  socket-site serve site.yaml
+
+4. What has left, and what was spent?  socket-site audit site.yaml
+
+Each command has examples: socket-site COMMAND --help. Completion in your shell: socket-site --install-completion""",
 )
 
 AnyConfig = Annotated[Path | None, typer.Option("--config", help="Experiment: method, sizes, classes, list files.")]
 Config = Annotated[Path, typer.Option("--config", help="Experiment: method, sizes, steps.")]
+
+
+def _methods(incomplete: str) -> list[str]:
+    """What the shell offers after Tab."""
+    return [name for name in get_args(MethodName) if name.startswith(incomplete)]
 
 
 @app.command()
@@ -83,7 +100,7 @@ def adapt(
     config: Config,
     release: Annotated[list[Path], typer.Option("--release", help="Folder of a release; once for each source.")],
     out: Annotated[Path, typer.Option("--out", help="The adapted model, as safetensors.")],
-    method: Annotated[str, typer.Option(help="In place of the experiment's.")] = "",
+    method: Annotated[str, typer.Option(help="In place of the experiment's.", autocompletion=_methods)] = "",
     as_json: Json = False,
 ) -> None:
     """Adapt one release, or several, on this site alone; the same loop as in a federation, without a server.

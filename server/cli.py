@@ -18,7 +18,18 @@ app = typer.Typer(
     add_completion=True,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Train and publish a source model, and compare federated adaptation with the alternatives.",
+    help="""Train and publish a source model, and compare federated adaptation with the alternatives.
+
+A first path:
+
+1. What can be gained, on embedded scenes, in minutes:  socket-owner compare --methods unadapted,adabn,shot,socket
+
+2. The same on your own images, cost first:  socket-owner compare --config my.yaml --seeds 3 --dry-run
+
+3. With real sites:  socket-owner init-deployment plants --sites north,south --host owner.example.org,
+then  socket-owner serve plants  and  socket-owner run plants --config my.yaml
+
+Each command has examples: socket-owner COMMAND --help. Completion in your shell: socket-owner --install-completion""",
 )
 
 Config = Annotated[

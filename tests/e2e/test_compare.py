@@ -15,6 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from client.cli import app as site_app
+from server import arm_pool
 from server import compare as compare_module
 from server.arms import Arm, run_arm
 from server.cells import kept_row
@@ -80,6 +81,7 @@ def test_a_second_call_takes_everything_and_changes_no_row(finished: Plan, monke
         raise AssertionError("nothing should run again")
 
     monkeypatch.setattr(compare_module, "run_arm", no_work)
+    monkeypatch.setattr(arm_pool, "_processes", no_work)
     monkeypatch.setattr(LocalFederator, "run", no_work)
     assert compare(finished, LocalFederator(), QUIET) == before
 
