@@ -13,7 +13,7 @@ import pytest
 
 from server.differences import between
 from server.results import Mode, Row, read_results
-from tests.docs.markdown import ROOT
+from tests.docs.markdown import PAGES, ROOT
 
 Rows = list[Row]
 
@@ -179,3 +179,11 @@ def test_results_that_say_otherwise_are_noticed() -> None:
     rows = read_results(ROOT / "docs" / "results" / "demo.json")[0]
     assert not falls(rows, ("adabn", "centralised"), ("shot", "centralised"))
     assert noise(rows, ("shot", "centralised"), ("adabn", "centralised"))
+
+
+def test_each_results_file_stands_in_a_page() -> None:
+    shown = {
+        found for page in PAGES for found in re.findall(r"<!-- table: (\S+) -->", page.read_text(encoding="utf-8"))
+    }
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "results").glob("*.json")}
+    assert shown == files
