@@ -73,7 +73,7 @@ def screen(found: Sequence[Running]) -> RenderableType:
             table.add_column(heading, justify="left" if index in (1, 2) else "right")
         for record in one.rounds[-SHOWN:]:
             table.add_row(*_cells(facts_of(record)))
-        parts += [table, Text(f"last round {_ago(one.age)} ago\n")]
+        parts += [table, Text(f"last round {_ago(one.age)} ago\n" if one.rounds else "no round is over yet\n")]
     return Group(*parts)
 
 
