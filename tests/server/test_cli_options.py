@@ -10,6 +10,7 @@ import pytest
 from server import cli_completion as complete
 from server import cli_options as options
 from server.grid import Axes
+from server.results import MODES
 from socket_core.errors import ConfigError
 
 
@@ -59,7 +60,7 @@ def test_a_wrong_value_is_an_error_that_names_its_option_and_a_remedy(option: st
 def test_completion_goes_on_after_the_last_comma_with_what_is_not_there_yet() -> None:
     assert complete.methods("s") == ["shot", "socket"]
     assert complete.methods("shot,s") == ["shot,socket"]
-    assert complete.modes("") == list(options.MODES)
+    assert complete.modes("") == list(MODES)
     assert complete.partitions("iid,dirichlet:0.5,d") == ["iid,dirichlet:0.5,dirichlet:0.1"]
 
 

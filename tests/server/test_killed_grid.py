@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from server import cells, rounds
 from server import compare as compare_module
-from server import federate
 from server.app import job_folder
 from server.arms import Arm, ArmResult, run_arm
 from server.cells import Cell
@@ -33,10 +33,10 @@ MAY_DIFFER = {"seconds"}
 
 
 def one_by_one(
-    cells: Sequence[Cell], sources: SourceFiles, cache: Path, _workers: int, _log: Path, _on_part: object
+    jobs: Sequence[Cell], sources: SourceFiles, cache: Path, _workers: int, _log: Path, _on_part: object
 ) -> Generator[tuple[Cell, list[ArmResult]], None, None]:
     """Arms in this process: what is killed is the comparison."""
-    for cell in cells:
+    for cell in jobs:
         places = range(cell.experiment.federation.sites) if cell.mode == "local" else [None]
         yield cell, [run_arm(Arm(cell.experiment, site, sources, cache)) for site in places]
 
@@ -90,7 +90,7 @@ def test_killed_at_every_boundary_of_a_cell(
 ) -> None:
     plan = plan_in(world, tmp_path / "home")
     kept: list[str] = []
-    keep = compare_module.keep_row
+    keep = cells.keep_row
 
     def killed(cell: Cell, home: Path, *rest: Any) -> None:
         name = cell.path(home).name
@@ -113,7 +113,7 @@ def test_killed_at_every_boundary_of_a_cell(
 def test_killed_between_any_two_steps_of_a_federation(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, Any]
 ) -> None:
-    plan, run = plan_in(world, tmp_path / "home"), federate.rounds.run
+    plan, run = plan_in(world, tmp_path / "home"), rounds.run
     kill: list[Observer] = []
 
     def killed(grid: Any, job: Any, observe: Observer) -> Any:
@@ -123,7 +123,7 @@ def test_killed_between_any_two_steps_of_a_federation(
 
         return run(grid, job, both)
 
-    monkeypatch.setattr(federate.rounds, "run", killed)
+    monkeypatch.setattr(rounds, "run", killed)
     found, kills = until_it_ends(plan, lambda kills: kill.append(stop_at(kills)))
     assert kills > 10
     assert found == undisturbed
@@ -138,7 +138,7 @@ def test_a_federation_under_dp_that_was_killed_begins_anew(
     grid = lines_of(base, ("socket",), Axes(epsilons=(8.0,)))
     plan = Plan(base, ("socket",), (0,), tmp_path / "home", world.cache, 1, modes=("federated",), grid=grid)
     (experiment,) = [cell.experiment for cell in plan.cells(0)]
-    run, journal = federate.rounds.run, Journal(job_folder(plan.home, experiment) / "rounds.jsonl")
+    run, journal = rounds.run, Journal(job_folder(plan.home, experiment) / "rounds.jsonl")
 
     def killed(grid: Any, job: Any, observe: Observer) -> Any:
         def in_round_two(step: str, facts: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ def test_a_federation_under_dp_that_was_killed_begins_anew(
         return run(grid, job, in_round_two)
 
     with monkeypatch.context() as patch:
-        patch.setattr(federate.rounds, "run", killed)
+        patch.setattr(rounds, "run", killed)
         with pytest.raises(Kill):
             compare(plan, LocalFederator(), QUIET)
     (row,) = compare(plan, LocalFederator(), QUIET)

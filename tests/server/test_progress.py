@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -75,7 +76,7 @@ def work(display: Display) -> None:
 
 def test_without_a_terminal_sentences_come_with_a_pause_between(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, display = Clock(), Display()
-    monkeypatch.setattr(progress.time, "monotonic", clock)
+    monkeypatch.setattr(time, "monotonic", clock)
     out = shown(display, monkeypatch, terminal=False)
     work(display)
     assert out.getvalue() == ""
