@@ -6,7 +6,8 @@ For notebooks: ``from socket_core import load_release, read_images, adapt, evalu
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from socket_core.api import Adapted, Images, adapt, evaluate, load_release, raw_size, read_images, read_pairs
+    from socket_core.api import Adapted, adapt, evaluate, load_release, raw_size, read_images, read_pairs
+    from socket_core.data.types import Images
 
 __all__ = ["Adapted", "Images", "adapt", "evaluate", "load_release", "raw_size", "read_images", "read_pairs"]
 
