@@ -19,12 +19,14 @@ from socket_core.data.catalogue import load_task
 # A notebook runs in its own folder, a script in the checkout: runs/demo lies here or further up.
 PLACES = [folder / "runs" / "demo" for folder in (Path.cwd(), *Path.cwd().parents)]
 HOME = next((place for place in PLACES if place.is_dir()), PLACES[0])
-FOLDER = Path(tempfile.mkdtemp())  # yours: Path("/data/mine"), and leave the next cell out
+FOLDER = Path(tempfile.mkdtemp())  # yours: Path("/data/mine"), and leave out the next cell and the last
+SCALE = 10_000.0  # the pixel value that becomes 1.0: here 16-bit millimetres, up to 10 m
 STEPS = int(os.environ.get("STEPS", "150"))
 
 # %% Stand-ins for your images: 160 depth images of the task, and 96 RGB-depth pairs of other things
 counts = ScenesCounts(source_train=16, source_test=8, target_train=160, target_test=80, ti=96)
 scenes = load_task(DataConfig(scenes=counts), cache=HOME / "cache")
+SCALE = scenes.target_train.images.full_scale
 
 
 def write(images: Images, folder: Path) -> None:
@@ -40,8 +42,8 @@ write(scenes.ti.target, FOLDER / "pairs" / "depth")
 
 # %% Ten lines from folder to adapted model. Get the owner's key by another way than the release.
 release = load_release(HOME / "release-seed0", key=HOME / "keys" / "owner.pub.pem")
-images = read_images(FOLDER / "task", release, full_scale=10_000)  # 16-bit millimetres, up to 10 m
-pairs = read_pairs(FOLDER / "pairs" / "rgb", FOLDER / "pairs" / "depth", release, full_scale=10_000)
+images = read_images(FOLDER / "task", release, full_scale=SCALE)
+pairs = read_pairs(FOLDER / "pairs" / "rgb", FOLDER / "pairs" / "depth", release, full_scale=SCALE)
 quick = adapt(release, images, method="adabn")  # a second: is anything wrong with the images?
 adapted = adapt(release, images, pairs, steps=STEPS)  # SOCKET, since there are pairs
 for row in adapted.predict(images)[:3]:
