@@ -98,7 +98,7 @@ def compare(
         plan = _plan(config, out, data, cache, workers=workers, confirm=confirm, axes=axes, words=words)
         home = plan.home
         if dry_run:
-            _show(plan, quiet=quiet, as_json=as_json, flower=not in_process, start=time.monotonic() - started)
+            _show(plan, display, as_json=as_json, flower=not in_process, start=time.monotonic() - started)
             return
         _run(plan, display, started, as_json=as_json, flower=not in_process)
     except KeyboardInterrupt:
@@ -160,13 +160,14 @@ def _run(plan: Plan, display: Display, started: float, *, as_json: bool, flower:
         print((plan.home / "results.json").read_text(encoding="utf-8"))
 
 
-def _show(plan: Plan, *, quiet: bool, as_json: bool, **rest: Any) -> None:
+def _show(plan: Plan, display: Display, *, as_json: bool, **rest: Any) -> None:
     from server.dry_run import describe, look
 
+    display.say("working out what it would take; the noise for a privacy budget takes seconds each")
     found = look(plan, **rest)
     if as_json:
         print(json.dumps(found.plain(), indent=1))
-    elif not quiet:
+    elif not display.console.quiet:
         print("\n".join(describe(found)))
 
 

@@ -148,11 +148,11 @@ def describe(found: Look) -> list[str]:
     ]
     if found.train:
         lines.append(f"        with {len(found.train)} source models to train")
-    sent = found.travel
-    lines.append(
-        f"bytes   {sent.up / 1e6:.2f} MB up, {sent.down / 1e6:.2f} MB down, payloads of all federations to run; "
-        f"releases about {sent.release / 1e6:.2f} MB"
-    )
+    if (sent := found.travel).up:
+        lines.append(
+            f"bytes   {sent.up / 1e6:.2f} MB up, {sent.down / 1e6:.2f} MB down, payloads of all federations to run; "
+            f"releases about {sent.release / 1e6:.2f} MB"
+        )
     free = f", {found.memory_free / 2**30:.1f} GiB free" if found.memory_free is not None else ""
     lines.append(f"memory  about {found.memory_each / 2**30:.1f} GiB in each of {found.workers} processes{free}")
     units = list(dict.fromkeys(cell.epsilon_unit for cell in found.cells if cell.epsilon is not None))

@@ -58,7 +58,7 @@ class FlowerFederator:
             alike = [e for e in experiments if e.federation.sites == sites]
             display.say("starting Flower (an own SuperLink, with Ray; both are stopped at the end)")
             # A SuperLink of its own: no site answers in a second run with another number of sites.
-            with simulation_link(plan.home) as link, display.task("federated, rounds over Flower") as progress:
+            with simulation_link(plan.home) as link, display.task("federations over Flower, rounds") as progress:
                 self._run_alike(plan, alike, link, _Followed(plan, alike, progress, told))
 
     def _run_alike(
@@ -125,7 +125,7 @@ class LocalFederator:
             }
             files = source_files(plan.home, experiment)
             job = Job.of(experiment, files, job_folder(plan.home, experiment), "auto")
-            with display.task(f"federated {job_name(experiment)}, in process") as progress:
+            with display.task(f"{job_name(experiment)}, round") as progress:
 
                 def tell(step: str, facts: dict[str, object], job: Job = job) -> None:
                     if step == "round closed" and (done := int(str(facts["round"]))) < job.rounds:
