@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
         "size": 48,
         "scenes": {"source_train": 16, "source_test": 8, "target_train": 16, "target_test": 8, "ti": 16},
     },
-    "source": {"epochs": 1, "batch": 4},
+    "source": {"epochs": 1, "batch": 4, "threads": 1},
     "method": {"batch": 4, "translator": {"width": 8}},
     "federation": {"sites": 2, "rounds": 2, "steps": 1, "quorum": 1, "partition": "iid"},
 }
@@ -36,7 +36,7 @@ MINE: dict[str, Any] = {
 }
 PRIVATE: dict[str, Any] = {
     "method": {"trust": "always"},
-    "privacy": {"epsilon": 2.0, "sample_rate": 0.5, "expected_batch": 4},
+    "privacy": {"sigma": 2.0, "sample_rate": 0.5, "expected_batch": 4},
 }
 SITE = {
     "name": "north",
