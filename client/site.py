@@ -18,6 +18,7 @@ from client.journal import Journal
 from client.policy import SIMULATION, limits
 from client.site_file import SiteFile, SitePolicy, read_site_file
 from client.store import SiteStore
+from socket_core import own_names
 from socket_core.config import DataConfig, Experiment
 from socket_core.data.catalogue import load_task, site_name, split_task
 from socket_core.data.types import Index, Labelled, Modality, SiteData
@@ -193,7 +194,7 @@ def open_simulated(run: RunConfig, index: int, sites: int) -> Site:
     return Site(
         name=name,
         modality=experiments[0].data.modality,
-        policy=SIMULATION,
+        policy=SIMULATION.model_copy(update={"methods": (*SIMULATION.methods, *own_names.METHODS)}),
         owner_key=load_public_key(keys / "owner.pub.pem"),
         store=SiteStore(run.home / "sites" / name),
         load=load,

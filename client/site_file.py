@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from client.connection import Connection
-from socket_core.config import BnPolicy, MethodName
+from socket_core.config import BnPolicy
+from socket_core.config_method import KnownMethod
 from socket_core.config_privacy import Scope
 from socket_core.config_section import NAME, Section
 from socket_core.yaml_files import explain, read_mapping
@@ -43,7 +44,7 @@ class SitePolicy(Section):
     ``pooled`` BatchNorm is off by default: it sends statistics of the site's images.
     """
 
-    methods: tuple[MethodName, ...] = Field(
+    methods: tuple[KnownMethod, ...] = Field(
         ("unadapted", "adabn", "shot", "socket", "tgkt"), description="that runs may use here"
     )
     bn_policies: tuple[BnPolicy, ...] = Field(

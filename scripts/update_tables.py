@@ -1,7 +1,10 @@
 """Put the tables of committed results files into README and docs, or check that they are there unchanged.
 
-A table stands between ``<!-- table: docs/results/NAME.json -->`` and ``<!-- /table -->``; figures in prose do not
-exist outside such a block.
+A table stands between ``<!-- table: docs/results/NAME.json -->`` and ``<!-- /table -->``. A figure in prose stands
+between ``<!-- value: docs/results/NAME.json WHAT -->`` and ``<!-- /value -->``, in percent; WHAT is
+``accuracy LABEL MODE`` or ``worst_site LABEL MODE``, with one decimal, or ``largest-class``, a whole number: the share
+of the largest class in the held-out set. What a sentence concludes is held against the files by
+``tests/docs/test_claims.py``.
 
 Usage::
 
@@ -25,6 +28,7 @@ from server import report
 from server.results import Row, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
+VALUE = re.compile(r"(<!-- value: (?P<path>\S+) (?P<what>[^>]+?) -->).*?(<!-- /value -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- table: (?P<path>\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -47,9 +51,28 @@ def _footing(rows: Sequence[Row], facts: dict[str, Any]) -> str:
     )
 
 
+def value(path: Path, what: str) -> str:
+    """A figure of a results file, in percent: a mean over seeds, or the share of the largest class.
+
+    Raises:
+        ValueError: If the file has no such figure.
+    """
+    rows, _ = read_results(path)
+    words = what.split()
+    if words == ["largest-class"]:
+        of_class = [sum(counts) for counts in rows[0].confusion]
+        return f"{100 * max(of_class) / sum(of_class):.0f}"
+    if len(words) == 3 and words[0] in ("accuracy", "worst_site"):
+        found = [float(getattr(row, words[0])) for row in rows if [row.label, row.mode] == words[1:]]
+        if found:
+            return f"{100 * sum(found) / len(found):.1f}"
+    raise ValueError(f"{path.name} has no {what!r}: expected accuracy or worst_site with label and mode")
+
+
 def updated(text: str, root: Path) -> str:
-    """A document with all its blocks current."""
-    return BLOCK.sub(lambda m: f"{m[1]}\n{block(root / m['path'])}\n{m[3]}", text)
+    """A document with all its blocks and figures current."""
+    text = BLOCK.sub(lambda m: f"{m[1]}\n{block(root / m['path'])}\n{m[3]}", text)
+    return VALUE.sub(lambda m: f"{m[1]}{value(root / m['path'], m['what'])}{m[4]}", text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""``socket-owner watch``."""
+"""``socket-owner watch`` and ``tensorboard``."""
 
 from __future__ import annotations
 
@@ -39,6 +39,23 @@ def watch(
             live.update(screen(look(folder)), refresh=True)
 
 
+def tensorboard(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of runs, or of one.")],
+    out: Annotated[Path, typer.Option("--out", help="Log folder; one folder below it for each federation.")],
+) -> None:
+    """Write accuracy, worst site, sites, bytes and seconds of each round for TensorBoard; again after more rounds.
+
+    Needs the extra: uv pip install 'socket-fl[tensorboard]'.
+
+    Example: socket-owner tensorboard runs/demo --out logs, then tensorboard --logdir logs
+    """
+    from server.tensorboard_log import write_logs
+
+    for path, rounds in write_logs(folder, out):
+        print(f"{path}: {rounds} rounds")
+
+
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Adds the commands."""
     app.command()(watch)
+    app.command()(tensorboard)

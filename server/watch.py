@@ -59,7 +59,7 @@ def look(folder: Path) -> list[Running]:
 def plain(found: Sequence[Running]) -> list[dict[str, Any]]:
     """What is shown, as plain values; all rounds."""
     return [
-        {"run": one.name, "seconds_ago": round(one.age), "rounds": [_facts(record) for record in one.rounds]}
+        {"run": one.name, "seconds_ago": round(one.age), "rounds": [facts_of(record) for record in one.rounds]}
         for one in found
     ]
 
@@ -72,12 +72,12 @@ def screen(found: Sequence[Running]) -> RenderableType:
         for index, heading in enumerate(HEADINGS):
             table.add_column(heading, justify="left" if index in (1, 2) else "right")
         for record in one.rounds[-SHOWN:]:
-            table.add_row(*_cells(_facts(record)))
-        parts += [table, Text(f"last round {_ago(one.age)} ago\n")]
+            table.add_row(*_cells(facts_of(record)))
+        parts += [table, Text(f"last round {_ago(one.age)} ago\n" if one.rounds else "no round is over yet\n")]
     return Group(*parts)
 
 
-def _facts(record: dict[str, Any]) -> dict[str, Any]:
+def facts_of(record: dict[str, Any]) -> dict[str, Any]:
     """What somebody who waits wants to know of a round."""
     held_out = record.get("held_out") or {}
     left_out = {**record.get("refused", {}), **record.get("declined", {})}

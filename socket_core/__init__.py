@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from socket_core.api import Adapted, adapt, evaluate, load_release, raw_size, read_images, read_pairs
+    from socket_core.data.types import Images
 
-__all__ = ["Adapted", "adapt", "evaluate", "load_release", "raw_size", "read_images", "read_pairs"]
+__all__ = ["Adapted", "Images", "adapt", "evaluate", "load_release", "raw_size", "read_images", "read_pairs"]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,7 +54,14 @@ class Adapted:
 
     @torch.no_grad()
     def predict(self, images: Images) -> NDArray[np.float32]:
-        """Softmax probabilities of each image, ``(N, K)``: how sure the network is, not how often it is right."""
+        """Softmax probabilities of each image: how sure the network is, not how often it is right.
+
+        Args:
+            images: ``N`` target images at the release's size, as :func:`read_images` gives them.
+
+        Returns:
+            ``(N, K)`` float32, each row summing to 1, in the order of :attr:`classes`.
+        """
         loader = Loader(images, Preprocessing.of(self.experiment.data), evaluation.device_of(self.network))
         found: NDArray[np.float32] = evaluation.predict_logits(self.network, loader).softmax(1).cpu().numpy()
         return found
@@ -66,6 +73,9 @@ class Adapted:
             path: The file.
             images: Those that it was adapted on: their bit depth and full scale go into the file.
             raw: Height and width of images as the sensor stores them (:func:`raw_size`), for exported graphs.
+
+        Raises:
+            OSError: If the file cannot be written.
         """
         data, prep = self.experiment.data, Preprocessing.of(self.experiment.data)
         preparation = Preparation(
@@ -121,7 +131,11 @@ def read_images(
 
 
 def raw_size(paths: str | Path | Sequence[str | Path]) -> tuple[int, int] | None:
-    """Height and width of image files as they are; None where they differ."""
+    """Height and width of image files in pixels as they are; None where they differ.
+
+    Raises:
+        DataError: If there are none, or one cannot be read.
+    """
     sizes = {original_size(path) for path in _files(paths)}
     return next(iter(sizes))[::-1] if len(sizes) == 1 else None
 
@@ -170,7 +184,7 @@ def adapt(
         method: ``adabn``, ``shot``, ``socket`` or ``tgkt``; default ``socket`` with pairs, ``shot`` without.
         modality: Of the images.
         steps: Optimiser steps.
-        seed: Same seed, same result to the bit on a CPU.
+        seed: Same seed, same result to the bit on a CPU with as many threads.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         settings: Further keys of an experiment (configs/README.md), for example ``{"method": {"lr": 0.01}}``.
         on_step: Called with (steps done, steps).
@@ -216,6 +230,9 @@ def evaluate(adapted: Adapted, images: Images, labels: Sequence[int] | Index) ->
         adapted: The network.
         images: ``N`` target images.
         labels: Positions in :attr:`Adapted.classes`, ``(N,)``.
+
+    Returns:
+        Shares between 0 and 1, and how many classes are predicted.
 
     Raises:
         DataError: If there are not as many labels as images.

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from socket_core import own_names
 from socket_core.config_section import Section
 
 
@@ -52,12 +53,15 @@ def _positive_channels(value: Any) -> tuple[float, float, float]:
 Channels = Annotated[tuple[float, float, float], BeforeValidator(_channels)]
 PositiveChannels = Annotated[tuple[float, float, float], BeforeValidator(_positive_channels)]
 DataKind = Literal["scenes", "folder", "lists", "sunrgbd", "diml", "epfl_nir"]
+"""Those of the product, for type checkers."""
+KnownKind = Annotated[DataKind, *own_names.or_own(own_names.READERS)]
+"""Those, and what :func:`socket_core.data.readers.register` has added."""
 
 
 class DataConfig(Section):
     """Where images come from and how they are prepared; the same for source training and adaptation."""
 
-    kind: DataKind = Field("scenes", description="embedded scenes, or a layout on disk: docs/data.md")
+    kind: KnownKind = Field("scenes", description="embedded scenes, or a layout on disk: docs/data.md")
     modality: Literal["depth", "nir"] = Field("depth", description="of the target images")
     size: int = Field(48, ge=16, le=1024, description="side of the square images, pixels")
     pad: int = Field(4, ge=0, description="largest random shift in pixels")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from socket_core import own_names
 from socket_core.config_section import Section
 
 MethodName = Literal["unadapted", "adabn", "shot", "socket", "tgkt", "oracle"]
+"""Those of the product, for type checkers."""
+KnownMethod = Annotated[MethodName, *own_names.or_own(own_names.METHODS)]
+"""Those, and what :func:`socket_core.methods.register` has added."""
 
 
 class Weights(Section):
@@ -60,7 +64,7 @@ class TranslatorConfig(Section):
 class MethodConfig(Section):
     """One adaptation method and its optimiser; the same keys for all, so that methods compare fairly."""
 
-    name: MethodName = Field("socket", description="what adapts; oracle uses target labels and is a bound")
+    name: KnownMethod = Field("socket", description="what adapts; oracle uses target labels and is a bound")
     weights: Weights = Weights()
     transfer: TransferWeights = TransferWeights()
     translator: TranslatorConfig = TranslatorConfig()

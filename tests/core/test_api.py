@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -132,17 +135,32 @@ def test_what_is_saved_can_be_used(release: Release, images: Images, tmp_path: P
 def test_the_example_runs(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
+    home, notebooks = tmp_path / "runs" / "demo", tmp_path / "docs" / "examples"
+    home.mkdir(parents=True)
+    notebooks.mkdir(parents=True)
     for name in ("release-seed0", "keys"):
         (home / name).symlink_to(world.home / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["first_adaptation.py", str(home), "2"])
-    runpy.run_path(str(EXAMPLE))
+    monkeypatch.chdir(notebooks)  # as a notebook does
+    monkeypatch.setattr(sys, "argv", ["kernel", "-f", "kernel.json"])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("STEPS", "2")
+    names = runpy.run_path(str(EXAMPLE))
     said = capsys.readouterr().out
     assert "adabn: " in said
     assert "socket: " in said
     assert (home / "first.safetensors").is_file()
+    read, rendered = names["images"], names["scenes"].target_train.images
+    np.testing.assert_array_equal(read.pixels, rendered.pixels)
+    assert read.full_scale == rendered.full_scale
+    assert len(names["pairs"]) == 96
+
+
+def test_the_example_is_a_notebook_of_cells_with_ten_lines_in_the_middle() -> None:
+    cells = re.split(r"^# %%.*\n", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    [main] = [cell for cell in cells if cell.startswith("release = ")]
+    assert len(main.strip().splitlines()) <= 10
+    for cell in cells:
+        ast.parse(cell)
 
 
 def test_importing_the_package_needs_no_pytorch() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.results import write_results
+from server.results import read_results, write_results
 from tests.server.rows import row
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
@@ -49,3 +49,22 @@ def test_variants_are_lines_of_the_table(tmp_path: Path) -> None:
     text = update_tables.updated("<!-- table: r.json -->\n<!-- /table -->", tmp_path)
     assert "| socket | - | 50.0 (50.0) | - |\n| no-ti | - | 40.0 (40.0) | - |" in text
     assert "no-ti, federated: closes 38% of the gap" in text
+
+
+def test_a_figure_in_prose_is_that_of_the_file(tmp_path: Path) -> None:
+    rows = [row("socket", accuracy=0.5, seed=0), row("socket", accuracy=0.61, seed=1), row("shot", accuracy=0.1)]
+    facts = {"command": "socket-owner compare", "packages": {"torch": "1"}, "cpus": 2, "device": "cpu"}
+    write_results(tmp_path / "r.json", rows, experiment={}, facts=facts)
+    marked = "reaches <!-- value: r.json accuracy socket federated -->99.9<!-- /value --> %"
+    assert update_tables.updated(marked, tmp_path) == marked.replace("99.9", "55.5")
+    with pytest.raises(ValueError, match="has no 'accuracy tgkt federated'"):
+        update_tables.updated(marked.replace("socket", "tgkt"), tmp_path)
+    with pytest.raises(ValueError, match="has no 'speed socket federated'"):
+        update_tables.updated(marked.replace("accuracy", "speed"), tmp_path)
+
+
+def test_the_share_of_the_largest_class_is_of_true_labels() -> None:
+    path = update_tables.ROOT / "docs" / "results" / "demo.json"
+    of_class = [sum(counts) for counts in read_results(path)[0][0].confusion]
+    assert set(of_class) == {of_class[0]}  # the scenes are balanced
+    assert update_tables.value(path, "largest-class") == f"{100 / len(of_class):.0f}"

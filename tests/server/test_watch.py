@@ -58,6 +58,13 @@ def test_a_line_that_is_being_written_waits(tmp_path: Path) -> None:
     assert [record["round"] for record in look(tmp_path)[0].rounds] == [2]
 
 
+def test_before_the_first_round_there_is_no_last_one(tmp_path: Path) -> None:
+    write(tmp_path / "rounds.jsonl")
+    text = shown(tmp_path)
+    assert "no round is over yet" in text
+    assert "ago" not in text
+
+
 def test_what_was_not_measured_is_a_dash(tmp_path: Path) -> None:
     kept = {"round", "sites", "bytes_up", "bytes_down"}
     write(tmp_path / "rounds.jsonl", {key: value for key, value in RECORD.items() if key in kept})
