@@ -14,7 +14,7 @@ export OMP_NUM_THREADS := 1
 # Bytecode is kept: without it every process compiles PyTorch's Python again, several seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo measurements test fuzz soak lint types protos protos-check check nyuv2 clean
+.PHONY: help demo measurements bench test fuzz soak lint types protos protos-check check nyuv2 clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ measurements: .venv/installed ## All runs behind docs/measurements.md, three see
 		--modes federated --seeds 0,1,2
 	$(COMPARE) --config configs/two-sources.yaml --out runs/two-sources --methods unadapted,adabn,shot,socket \
 		--seeds 0,1,2
+
+bench: .venv/installed ## Speed, memory, bytes and scale as ratios (half an hour alone on two cores; ARGS="step --quick")
+	$(BIN)/python -m benchmarks --json runs/performance.json $(ARGS)
 
 test: .venv/installed ## Set up, then run all tests (ARGS="-m 'not flwr'" leaves out the real Flower run)
 	$(BIN)/python -m pytest $(ARGS)

@@ -4,7 +4,8 @@ A table stands between ``<!-- table: docs/results/NAME.json -->`` and ``<!-- /ta
 between ``<!-- value: docs/results/NAME.json WHAT -->`` and ``<!-- /value -->``, in percent; WHAT is
 ``accuracy LABEL MODE`` or ``worst_site LABEL MODE``, with one decimal, or ``largest-class``, a whole number: the share
 of the largest class in the held-out set. What a sentence concludes is held against the files by
-``tests/docs/test_claims.py``.
+``tests/docs/test_claims.py``. Of a performance file one table stands in a block,
+named in a comment beside the first: ``<!-- goals -->``, or a part's name.
 
 Usage::
 
@@ -23,20 +24,36 @@ from pathlib import Path
 from typing import Any
 
 import membership_study
+import soak_table
 
 from server import report
 from server.results import Row, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # ahead of the package of this name that Opacus installs
+
+from benchmarks import markdown  # noqa: E402
+
 VALUE = re.compile(r"(<!-- value: (?P<path>\S+) (?P<what>[^>]+?) -->).*?(<!-- /value -->)", re.DOTALL)
-BLOCK = re.compile(r"(<!-- table: (?P<path>\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- table: (?P<path>\S+) -->(?:<!-- (?P<which>\w+) -->)?\n).*?(?P<end><!-- /table -->)", re.DOTALL
+)
 
 
-def block(path: Path) -> str:
-    """The Markdown of one results file: the table, then what stands behind it."""
+def block(path: Path, which: str = "") -> str:
+    """The Markdown of one results file: the table, then what stands behind it.
+
+    Args:
+        path: The file.
+        which: Of a performance file, ``goals`` or the name of a part.
+    """
     content = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("kind") == "performance":
+        return markdown.goals(content) if which == "goals" else markdown.part(content, which)
     if content.get("kind") == "membership":
         return membership_study.markdown(content)
+    if content.get("kind") == "soak":
+        return soak_table.markdown(content)
     rows, facts = read_results(path)
     lines = [f"- {note}" for note in report.gap_closed(rows)]
     return f"{report.markdown(rows)}\n" + "\n".join(lines) + f"\n\n{_footing(rows, facts)}\n"
@@ -71,7 +88,7 @@ def value(path: Path, what: str) -> str:
 
 def updated(text: str, root: Path) -> str:
     """A document with all its blocks and figures current."""
-    text = BLOCK.sub(lambda m: f"{m[1]}\n{block(root / m['path'])}\n{m[3]}", text)
+    text = BLOCK.sub(lambda m: f"{m[1]}\n{block(root / m['path'], m['which'] or '')}\n{m['end']}", text)
     return VALUE.sub(lambda m: f"{m[1]}{value(root / m['path'], m['what'])}{m[4]}", text)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.record import Figure, Part, facts, keep
 from server.results import read_results, write_results
 from tests.server.rows import row
 
@@ -35,6 +36,19 @@ def test_a_wrong_figure_is_noticed_and_mended(tmp_path: Path, monkeypatch: pytes
     assert text.endswith("after\n")
     assert "99.9\n<!--" not in text
     assert "| socket |" in text
+
+
+def test_a_block_of_a_performance_file_shows_the_part_that_it_names(tmp_path: Path) -> None:
+    part = Part({"rounds": 3}, [Figure("step", 1.04, "x", "bound", 1.01, 1.06, 3)], ["a note"])
+    keep(tmp_path / "p.json", "step", part, facts("step", quick=False, load_before=0.5))
+    text = update_tables.updated("<!-- table: p.json --><!-- step -->\n<!-- /table -->", tmp_path)
+    assert "| step | 1.04 x [1.01, 1.06] | bound | 3 |" in text
+    assert "- a note" in text
+    goals = update_tables.updated("<!-- table: p.json --><!-- goals -->\nold\n<!-- /table -->", tmp_path)
+    assert "| data in a ResNet-18 step, % | 2 | not measured | not measured | - |" in goals
+    assert "old" not in goals
+    again = update_tables.updated(text, tmp_path)
+    assert again == text
 
 
 def test_variants_are_lines_of_the_table(tmp_path: Path) -> None:
