@@ -31,9 +31,7 @@ def evaluate_round(
         Counts by site under "held_out" and "transductive", and accuracies; label-free scores under "validation"; bytes
         sent, those of parameters apart: who has them need not be sent them to train. Empty if not due.
     """
-    round_, every = state.round, experiment.federation.evaluate_every
-    due = every > 0 and round_ % every == 0
-    if round_ != rounds and not due and experiment.method.validator == "none":
+    if not is_due(experiment, state.round, rounds):
         return {}
     answers: dict[str, Evaluation] = {}
 
@@ -54,6 +52,12 @@ def evaluate_round(
         "parameter_bytes": sent.parameters,
         "evaluation_bytes": sent.rest,
     }
+
+
+def is_due(experiment: Experiment, round_: int, rounds: int) -> bool:
+    """Whether a round's state is to be evaluated: the last, every so many as asked for, all if rounds are scored."""
+    every = experiment.federation.evaluate_every
+    return round_ == rounds or (every > 0 and round_ % every == 0) or experiment.method.validator != "none"
 
 
 def _who_answers(experiment: Experiment, roll: Roll) -> list[int]:

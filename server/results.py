@@ -50,7 +50,7 @@ class Row:
         visits: Images that gradient steps saw, all sites together (a TI pair counts once).
         bytes_up: Payload bytes from sites to owner in training, all rounds and sites.
         bytes_down: Payload bytes from owner to sites likewise, without the release.
-        evaluation_bytes: Payload bytes of parameters sent once more to be tested, in simulation only.
+        evaluation_bytes: Payload bytes of requests to test, without parameters, which count in ``bytes_down``.
         release_bytes: Payload bytes of the release, sent once to each site.
         seconds: Wall-clock time of the adaptation; cells run side by side, so not a benchmark.
         validator: Label-free score that chose the round; "none": the last round counts.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
+from flwr.app import Array
+from numpy.typing import NDArray
 
 from protos.codec import encode, sha256, size_of, specs_to_proto
 from protos.wire_pb2 import Update
-from server.job import Job, request_for
-from server.state import PooledBatchNorm, init
+from server.evaluation import is_due
+from server.job import Job, Step, request_for
+from server.state import PooledBatchNorm, ServerState, init
 from socket_core.config import Experiment
 from socket_core.data.catalogue import site_name
 from socket_core.data.partition import parse_partition, partition
@@ -19,7 +22,9 @@ from socket_core.data.scenes import TASK_RELEVANT, drawn
 from socket_core.engine import make_bridge
 from socket_core.ensemble import Ensemble
 from socket_core.exchange import Spec, batchnorm_specs, bridge_specs, length, travelling_specs
+from socket_core.methods import METHODS
 from socket_core.models import Model, build_network
+from socket_core.packing import pack
 from socket_core.seeds import derive_seed
 from socket_core.stages import federated_rounds, place_of
 
@@ -81,16 +86,35 @@ def travel(experiment: Experiment) -> Travel:
     state = init(network, experiment, experiment.name + NAME_ENDS)
     sizes = _images_of_sites(experiment)
     up = down = 0
+    brings = _bringing(experiment, specs["adapt"])
+    held = True  # the parameters of the release, which sites have
     for round_ in range(1, job.rounds + 1):
         stage = place_of(experiment, round_).stage
-        down += federation.sites * size_of(request_for(job, replace(state, round=round_)))
+        request = request_for(job, replace(state, round=round_), by="held" if held else brings)
         own = bn_specs if stage == "adapt" else ()
+        down += federation.sites * size_of(request)
         up += sum(_update(experiment, round_, specs[stage], own, i, count) for i, count in enumerate(sizes))
+        if stage == "adapt" and METHODS[experiment.method.name].trains:
+            held = is_due(experiment, round_, job.rounds)
+            down += federation.sites * _bytes_brought(state, brings) * held  # to be tested with, and trained on
         if own:
             zeros = np.zeros(length(own), np.float32)
             state = replace(state, batchnorm=PooledBatchNorm(zeros, zeros))
     weights = sum(t.numel() * t.element_size() for t in network.state_dict().values())
     return Travel(up, down, federation.sites * weights)
+
+
+def _bringing(experiment: Experiment, specs: tuple[Spec, ...]) -> Step | Literal["whole"]:
+    """How changed parameters come to a site that holds those before."""
+    dtype = experiment.federation.download_dtype
+    if dtype == "float32":
+        return "whole"
+    return Step(bytes(32), pack(np.zeros(length(specs), np.float32), specs, dtype))
+
+
+def _bytes_brought(state: ServerState, brings: Step | Literal["whole"]) -> int:
+    values = state.parameters if brings == "whole" else brings.change.values
+    return len(Array(values).data)
 
 
 def source_network(experiment: Experiment) -> Model:
@@ -107,7 +131,8 @@ def _update(
 ) -> int:
     """Bytes of what :func:`client.handlers.train_round` answers."""
     dtype = experiment.federation.update_dtype
-    arrays = {"delta": np.zeros(length(specs), dtype)}
+    delta = pack(np.zeros(length(specs), np.float32), specs, dtype)
+    arrays: dict[str, NDArray[np.generic]] = {"delta": delta.values}
     if bn:
         arrays |= {name: np.zeros(length(bn), np.float32) for name in ("bn_mean", "bn_var")}
     answer = Update(
@@ -117,7 +142,8 @@ def _update(
         tensors=specs_to_proto(specs, dtype),
         batchnorm=specs_to_proto(bn),
         examples=count if experiment.site_privacy is None else 1,
-        delta_sha256=sha256(arrays["delta"]),
+        delta_sha256=sha256(delta.values),
+        scales=delta.scales.tolist(),
     )
     return size_of(encode(answer, arrays))
 

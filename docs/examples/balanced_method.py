@@ -14,6 +14,7 @@ from socket_core.batchnorm import bn_mode
 from socket_core.errors import MethodError
 from socket_core.methods import Method, register
 from socket_core.methods.base import Pool, Terms, TiBatch, TrBatch
+from socket_core.reading import Reading, read
 
 NOT_SURE = -1
 
@@ -33,10 +34,10 @@ class Balanced(Method):
             raise MethodError("nothing to learn", where="method.weights.pl", remedy="give it a positive weight")
 
     @torch.no_grad()
-    def refresh(self, pool: Pool) -> None:
+    def refresh(self, pool: Pool, seen: Reading | None = None) -> None:
         """New labels ``(N,)`` for the whole target set, before the first step and then about once an epoch."""
-        with bn_mode(self.target, "frozen"):
-            self.labels = surer_half(torch.cat([self.target(x).softmax(1) for x in pool.chunks()]))
+        seen = seen or read(self.target, pool)
+        self.labels = surer_half(seen.logits.softmax(1))
 
     def step(self, tr: TrBatch, ti: TiBatch | None) -> Terms:
         """Cross-entropy on the images of the batch that have a label; 0 if none has."""

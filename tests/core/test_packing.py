@@ -36,6 +36,14 @@ def scale_of_each(packed: Packed, specs: tuple[Spec, ...]) -> Any:
     return np.repeat(packed.scales.astype(np.float64), [math.prod(shape) for _, shape in specs])
 
 
+@given(changes(largest=2.0**-14) | changes())
+def test_float16_is_the_nearest_value_that_it_has(drawn: Any) -> None:
+    change, specs = drawn
+    values = pack(change, specs, "float16").values
+    assert values.dtype == np.float16
+    np.testing.assert_array_equal(values, change.astype(np.float16))
+
+
 @given(changes(largest=2.0**120))
 def test_int8_is_off_by_half_a_scale_at_most(drawn: Any) -> None:
     change, specs = drawn

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,9 +51,14 @@ def png_folder(root: Path) -> None:
                 Image.fromarray(rng.integers(0, 255, shape, dtype=np.uint8)).save(folder / f"{i:02d}.png")
 
 
+def patient(**changes: Any) -> Experiment:
+    """The small experiment, with time for sites whose processes start on a machine with other work."""
+    return experiment_with(federation__enrol_seconds=300.0, federation__deadline_seconds=300.0, **changes)
+
+
 def plan_in(home: Path, cache: Path) -> Plan:
-    variant = experiment_with(name="no-ti", method__weights={"ti": 0.0})
-    return Plan(experiment_with(), ("socket",), (0,), home, cache, workers=1, variants=(variant,))
+    variant = patient(name="no-ti", method__weights={"ti": 0.0})
+    return Plan(patient(), ("socket",), (0,), home, cache, workers=1, variants=(variant,))
 
 
 def final_parameters(home: Path, experiment: Experiment) -> Flat:
@@ -91,7 +97,7 @@ def test_a_real_flower_run_gives_the_parameters_of_the_run_in_process_and_leaves
 @pytest.mark.flwr
 def test_a_folder_of_images_named_relative_to_its_experiment_is_found_by_the_sites(tmp_path: Path) -> None:
     png_folder(tmp_path / "images")
-    raw = raw_with(federation__sites=2, federation__rounds=1)
+    raw = raw_with(federation__sites=2, federation__rounds=1, federation__enrol_seconds=300.0)
     raw["data"] = {"kind": "folder", "root": "images", "classes": ["cat", "dog"], "size": 48}
     config = tmp_path / "e.yaml"
     config.write_text(yaml.safe_dump(raw), encoding="utf-8")

@@ -38,6 +38,8 @@ from tests.server.test_killed_grid import one_by_one
         {"method__name": "tgkt", "federation__rounds": 3, "method__translator": {"width": 8, "rounds": 2}},
         {"method__name": "tgkt", "method__translator": {"width": 8, "exchange": "local"}},
         {"method__name": "adabn"},
+        {"federation__update_dtype": "int8", "federation__download_dtype": "int8"},
+        {"federation__rounds": 3, "federation__evaluate_every": 2, "federation__download_dtype": "float16"},
     ],
 )
 def test_bytes_are_those_of_the_run_to_the_byte(world: World, tmp_path: Path, changes: dict[str, Any]) -> None:
