@@ -26,6 +26,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid YAML: {error}", where=str(path), remedy="fix the line named") from None
+    except RecursionError:  # libyaml's parser, which is faster, would end the process here
+        raise ConfigError("lists or sections nested too deeply", where=str(path), remedy="write it flat") from None
     if raw is None:
         return {}
     if not isinstance(raw, dict):

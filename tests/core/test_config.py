@@ -126,6 +126,7 @@ def test_a_wrong_value_names_its_key(tmp_path: Path, text: str, key: str) -> Non
     [
         (b"seed: [1", "not valid YAML"),
         (b"seed: \xff\xfe", "not valid YAML"),
+        (b"[" * 5000, "nested too deeply"),
         (b"a: !!python/object/apply:os.getcwd []", "not valid YAML"),
         (b"- seed\n- 1", "expected keys and values, found list"),
         (b"seed", "expected keys and values, found str"),
