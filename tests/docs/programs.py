@@ -69,6 +69,8 @@ def _of_make(arguments: list[str]) -> str:
 def _of_script(arguments: list[str]) -> str:
     if not arguments:
         return ""
+    if arguments[0] == "-m" and len(arguments) > 1:  # a package that can be run, and its arguments
+        arguments = [f"{arguments[1].replace('.', '/')}/__main__.py", *arguments[2:]]
     script = ROOT / arguments[0]
     if not script.is_file():
         return f"no such file: {arguments[0]}"
