@@ -128,10 +128,11 @@ class Supervisor:
             self._bury(status)
         elif self.state == "starting" and self.service.ready():
             self.state, self.trouble = "up", ""
-        elif self.state == "up" and self._clock() - self._looked >= LOOK_SECONDS:
-            self._look(self._process.pid)
-        elif self._failures and self.state == "up" and self.uptime >= self.backoff.steady:
-            self._failures = 0
+        elif self.state == "up":
+            if self.uptime >= self.backoff.steady:
+                self._failures = 0
+            if self._clock() - self._looked >= LOOK_SECONDS:
+                self._look(self._process.pid)
 
     def stop(self) -> None:
         """Ends the process and all that it started."""
