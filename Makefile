@@ -52,6 +52,8 @@ measurements: .venv/installed ## All runs behind docs/measurements.md, three see
 		--variants configs/privacy-4000 --modes centralised --seeds 0,1,2
 	$(COMPARE) --config configs/demo.yaml --out runs/privacy-sites --methods shot --variants configs/privacy-sites \
 		--modes federated --seeds 0,1,2
+	$(COMPARE) --config configs/demo.yaml --out runs/wire --methods none --variants configs/wire --modes federated \
+		--seeds 0,1,2
 	$(COMPARE) --config configs/two-sources.yaml --out runs/two-sources --methods unadapted,adabn,shot,socket \
 		--seeds 0,1,2
 

@@ -136,6 +136,16 @@ CLAIMS: list[tuple[str, str, str, Callable[[Rows], bool]]] = [
         ),
     ),
     (
+        "docs/measurements.md",
+        "wire",
+        "No type loses beyond noise on this job.",
+        lambda rows: all(
+            noise(rows, (label, "federated"), ("float32", "federated"))
+            or falls(rows, (label, "federated"), ("float32", "federated"))
+            for label in ("float16-both", "int8-up", "int8-both")
+        ),
+    ),
+    (
         "docs/privacy.md",
         "privacy",
         "a few points at epsilon 1 and 3 (with every seed)",
