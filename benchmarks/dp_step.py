@@ -73,7 +73,7 @@ def measure(run: Run) -> Part:
     scopes = ("bottleneck", "all") if run.quick else SCOPES
     for name in ("tiny",) if run.quick else SUBJECTS:
         steps = {arm: stepper(name, arm) for arm in ("plain", *scopes)}
-        taken = interleaved(steps, rounds, tell=lambda text, n=name: run.tell(f"{n}: {text}"))  # type: ignore[misc]
+        taken = interleaved(steps, rounds, tell=run.telling_of(name))
         figures.append(figure(f"{name}: plain TI step", seconds(taken, "plain"), "ms", scale=1e3))
         figures += [figure(f"{name}, {s}: time", ratio(taken, s, "plain"), "x", "plain TI step") for s in scopes]
         mb = {}

@@ -41,6 +41,10 @@ class Run:
         wanted = quick if self.quick else own
         return wanted if self.most is None else min(wanted, self.most)
 
+    def telling_of(self, what: object) -> Tell:
+        """Lines that begin with what is measured."""
+        return lambda text: self.tell(f"{what}: {text}")
+
 
 @dataclass(frozen=True)
 class Spread:

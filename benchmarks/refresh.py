@@ -24,7 +24,7 @@ def measure(run: Run) -> Part:
             loop.compute()
 
         arms = {"step": step, "refresh": loop.refresh, "refresh and evaluation": loop.refresh_and_evaluate}
-        taken = interleaved(arms, rounds, tell=lambda text, s=subject: run.tell(f"{s}: {text}"))  # type: ignore[misc]
+        taken = interleaved(arms, rounds, tell=run.telling_of(subject))
         figures.append(figure(f"{subject}: step with its data", seconds(taken, "step"), "ms", scale=1e3))
         for work in ("refresh", "refresh and evaluation"):
             figures.append(figure(f"{subject}: {work}", share_of(taken, work, loop.steps), "%", "epoch", scale=100))

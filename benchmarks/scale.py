@@ -44,6 +44,6 @@ def measure(run: Run) -> Part:
         if run.quick:
             points = points[:2]
         arms: Mapping[str, Callable[[], object]] = {str(p): adaptation(**{key: p}) for p in points}
-        taken = interleaved(arms, rounds, tell=lambda text, w=word: run.tell(f"{w}: {text}"))  # type: ignore[misc]
+        taken = interleaved(arms, rounds, tell=run.telling_of(word))
         figures += figures_of(key, word, points, taken)
     return Part({"TR images": 128, "otherwise": "1 epoch, 48 px, 128 pairs", "rounds": rounds}, figures)

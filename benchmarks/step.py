@@ -125,7 +125,7 @@ def measure(run: Run) -> Part:
     """Both subjects; quick leaves the large one out."""
     rounds, figures = run.rounds(11, quick=3), []
     for subject in (TINY,) if run.quick else (TINY, RESNET18):
-        taken = interleaved(arms(subject), rounds, tell=lambda text, s=subject: run.tell(f"{s}: {text}"))  # type: ignore[misc]
+        taken = interleaved(arms(subject), rounds, tell=run.telling_of(subject))
         figures.append(figure(f"{subject}: bound, NCHW", seconds(taken, "bound, NCHW"), "ms", scale=1e3))
         for name in FORMATS:
             for arm in (f"SOCKET, {name}", f"hooks, {name}"):
