@@ -13,8 +13,8 @@ from benchmarks.child import Found, Peak, in_child
 from benchmarks.harness import Run, line
 from benchmarks.record import Figure, Part
 from server.aggregation import SiteUpdate, apply
-from server.intake import Waiting
 from server.state import ServerState
+from server.waiting import Waiting
 from socket_core.exchange import Flat
 
 FLOATS = {"resnet50": 23_979_200, "tiny": 143_584}

@@ -18,7 +18,7 @@ from server.state import PooledBatchNorm, ServerState
 from socket_core.batchnorm import Moments, pool_moments
 from socket_core.errors import PrivacyError
 from socket_core.exchange import Flat
-from socket_core.packing import Change, stretches
+from socket_core.packing import Change, as_it_is, stretches
 from socket_core.privacy.site_level import Values
 from socket_core.stages import Stage
 
@@ -156,18 +156,18 @@ def apply(
     ordered = sorted(updates, key=lambda u: u.site)
     factors = weights_of(ordered, weighting) if blur is None else [blur.factor(u.norm) for u in ordered]
 
-    def moved(before: Flat) -> Flat:
-        after = np.empty_like(before)
+    def moved(before: Change) -> Flat:
+        after = np.empty(len(before), np.float32)
         for start, stop in stretches(len(before)):
             parts = (u.delta.floats(start, stop) for u in ordered)
             mean = fedavg(parts, factors) if blur is None else private_mean(parts, factors, blur)
-            np.add(before[start:stop], mean, out=after[start:stop])
+            np.add(before.floats(start, stop), mean, out=after[start:stop])
         return after
 
     if stage == "bridge":
         if state.bridge is None:
             raise ValueError("a round of stage bridge needs a shared translator in the state")
-        return replace(state, round=state.round + 1, bridge=moved(state.bridge))
+        return replace(state, round=state.round + 1, bridge=moved(as_it_is(state.bridge)))
     pooled = pool_batchnorm(ordered, weighting) if blur is None else None
-    before = state.parameters if state.unrounded is None else state.unrounded
+    before = as_it_is(state.parameters) if state.unrounded is None else state.unrounded
     return replace(state, round=state.round + 1, parameters=moved(before), batchnorm=pooled, unrounded=None)

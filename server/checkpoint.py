@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from server.state import PooledBatchNorm, ServerState
 from socket_core.errors import FederationError
+from socket_core.exchange import Flat
 from socket_core.files import put_atomically
+from socket_core.packing import Change, as_it_is, stretches
 
 SCHEMA_VERSION = 2
 KEEP = 2
@@ -56,11 +57,11 @@ def save_checkpoint(folder: Path, state: ServerState, identity: Identity, record
 
 def write_checkpoint(path: Path, state: ServerState, identity: Identity, record: dict[str, Any]) -> None:
     """Writes one checkpoint file; arguments as for :func:`save_checkpoint`."""
-    tensors = {"parameters": state.parameters}
+    tensors: dict[str, Change] = {"parameters": as_it_is(state.parameters)}
     if state.batchnorm is not None:
-        tensors |= {"bn_mean": state.batchnorm.mean, "bn_var": state.batchnorm.var}
+        tensors |= {"bn_mean": as_it_is(state.batchnorm.mean), "bn_var": as_it_is(state.batchnorm.var)}
     if state.bridge is not None:
-        tensors["bridge"] = state.bridge
+        tensors["bridge"] = as_it_is(state.bridge)
     if state.unrounded is not None:
         tensors["unrounded"] = state.unrounded
     metadata = {
@@ -72,15 +73,32 @@ def write_checkpoint(path: Path, state: ServerState, identity: Identity, record:
         "record": json.dumps(record),
     }
     metadata["sha256"] = _sum(tensors, metadata)
-    put_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))  # straight from where they are
+    put_atomically(path, lambda temporary: _write(temporary, tensors, metadata))
 
 
-def _sum(tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> str:
+def _write(path: Path, tensors: Mapping[str, Change], metadata: Mapping[str, str]) -> None:
+    """A safetensors file of flat float32 tensors, written a stretch at a time: its library wants them in memory."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for key, tensor in sorted(tensors.items()):
+        start, end = end, end + 4 * len(tensor)
+        header[key] = {"dtype": "F32", "shape": [len(tensor)], "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # so that values are aligned
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in sorted(tensors.items()):
+            for start, stop in stretches(len(tensor)):
+                file.write(tensor.floats(start, stop).astype("<f4", copy=False).data)
+
+
+def _sum(tensors: Mapping[str, Change], metadata: Mapping[str, str]) -> str:
     """sha256 of metadata and tensors."""
     found = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
-    for key in sorted(tensors):
-        found.update(f"{key} {tensors[key].dtype} {tensors[key].shape}".encode())
-        found.update(np.ascontiguousarray(tensors[key]).data)
+    for key, tensor in sorted(tensors.items()):
+        found.update(f"{key} float32 ({len(tensor)},)".encode())
+        for start, stop in stretches(len(tensor)):
+            found.update(tensor.floats(start, stop).data)
     return found.hexdigest()
 
 
@@ -100,7 +118,7 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {key: _flat(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 (not a dict)
         schema = int(metadata["schema_version"])
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise _unreadable(path, type(error).__name__) from None
@@ -110,7 +128,7 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
             where=str(path),
             remedy="resume with the version that wrote it, or start in another folder",
         )
-    if metadata.pop("sha256", "") != _sum(tensors, metadata):
+    if metadata.pop("sha256", "") != _sum({k: as_it_is(t) for k, t in tensors.items()}, metadata):
         raise _unreadable(path, "its sum is another")
     found = Identity(metadata["experiment_digest"], metadata["release_digest"])
     if found != identity:
@@ -122,9 +140,16 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
         )
     pooled = PooledBatchNorm(tensors["bn_mean"], tensors["bn_var"]) if "bn_mean" in tensors else None
     round_, parameters = int(metadata["round"]), tensors["parameters"]
-    bridge, unrounded = tensors.get("bridge"), tensors.get("unrounded")
-    state = ServerState(metadata["experiment"], round_, parameters, pooled, bridge, unrounded)
+    unrounded = as_it_is(tensors["unrounded"]) if "unrounded" in tensors else None
+    state = ServerState(metadata["experiment"], round_, parameters, pooled, tensors.get("bridge"), unrounded)
     return state, json.loads(metadata["record"])
+
+
+def _flat(tensor: NDArray[np.generic]) -> Flat:
+    """The tensor, which must be what checkpoints hold; another is an error of the file."""
+    if tensor.dtype != np.float32 or tensor.ndim != 1:
+        raise ValueError("a tensor that is not flat or not float32")
+    return tensor  # type: ignore[return-value]  # a comparison of dtypes narrows nothing
 
 
 def _unreadable(path: Path, why: str) -> FederationError:

@@ -8,62 +8,16 @@ it is needed after a crash: a round that was interrupted is asked for again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
 from flwr.app import Message
-from numpy.typing import NDArray
 
 from protos.codec import size_of
 from server.aggregation import SiteUpdate, Statistics
 from server.screening import Expectation, Rejected, Why, screen
-from socket_core.errors import FederationError
-from socket_core.exchange import Flat
-from socket_core.packing import Change, Packed, widened
-
-
-@dataclass(frozen=True, eq=False)
-class Waiting:
-    """A change in a file; opened for each stretch, so that a thousand of them need no thousand open files.
-
-    Attributes:
-        path: The file.
-        offset: Where in it the change begins, in bytes.
-        length: Number of values.
-        dtype: Of the values in the file.
-        scales: As in :class:`socket_core.packing.Packed`.
-        ends: Likewise.
-    """
-
-    path: Path
-    offset: int
-    length: int
-    dtype: np.dtype[np.generic]
-    scales: Flat
-    ends: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        """Number of values."""
-        return self.length
-
-    def floats(self, start: int = 0, stop: int | None = None) -> Flat:
-        """Values ``start`` to ``stop`` as float32, read anew each time.
-
-        Raises:
-            FederationError: If the file cannot be read.
-        """
-        count = len(range(*slice(start, stop).indices(self.length)))
-        try:
-            at = self.offset + start * self.dtype.itemsize
-            values = np.fromfile(self.path, self.dtype, count, offset=at)
-        except OSError as error:
-            raise _disk(self.path, "read", error) from None
-        if len(values) != count:
-            raise _disk(self.path, "read", OSError("it is cut short"))
-        return widened(values, self.scales, self.ends, start)
+from server.waiting import put_down, unusable
 
 
 class Intake:
@@ -91,7 +45,7 @@ class Intake:
         try:
             self._folder.mkdir(parents=True)
         except OSError as error:
-            raise _disk(self._folder, "made", error) from None
+            raise unusable(self._folder, "made", error) from None
         return self
 
     def __exit__(
@@ -130,28 +84,5 @@ class Intake:
         arrays = [update.delta]
         if update.batchnorm is not None:
             arrays += [update.batchnorm.mean, update.batchnorm.var]
-        try:
-            delta, *moments = _write(path, arrays)
-        except OSError as error:
-            raise _disk(path, "written", error) from None
+        delta, *moments = put_down(path, arrays)
         return replace(update, delta=delta, batchnorm=Statistics(*moments) if moments else None)
-
-
-def _write(path: Path, arrays: Sequence[Change]) -> list[Change]:
-    waiting: list[Change] = []
-    with path.open("xb") as file:
-        for array in arrays:
-            if not isinstance(array, Packed):
-                raise TypeError("only what has just come is written down")
-            values = array.values
-            waiting.append(Waiting(path, file.tell(), len(values), values.dtype, array.scales, array.ends))
-            file.write(np.ascontiguousarray(values).data)
-    return waiting
-
-
-def _disk(path: Path, what: str, error: OSError) -> FederationError:
-    return FederationError(
-        f"the place where updates wait to be summed cannot be {what} ({error.strerror or error})",
-        where=str(path),
-        remedy='make room on that disk, then run again with resume="yes": the last checkpoint is intact',
-    )

@@ -86,7 +86,7 @@ class Step:
 
     Attributes:
         base_sha256: Of the parameters before it.
-        change: What is added to them.
+        change: What is added to them, in memory.
     """
 
     base_sha256: bytes

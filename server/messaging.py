@@ -7,7 +7,7 @@ handed on as it arrives and let go, so that large ones are never in memory toget
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -21,7 +21,7 @@ IN_FLIGHT_BYTES = 1 << 24
 
 def exchange(
     grid: Grid,
-    requests: dict[int, RecordDict],
+    lots: Iterable[dict[int, RecordDict]],
     message_type: str,
     *,
     group: str,
@@ -35,7 +35,8 @@ def exchange(
 
     Args:
         grid: Flower's grid.
-        requests: Content by node id; emptied once it is sent, so that it is not kept while replies come.
+        lots: Contents by node id, in lots of which each is sent and emptied before the next is asked for: of contents
+            that are made as they are asked for no more than one lot's are in memory, and none while replies come.
         message_type: Flower message type.
         group: Flower group id, for its logs.
         deadline_seconds: Time for all replies together; late ones are never looked at.
@@ -44,15 +45,18 @@ def exchange(
         reply_bytes: About what a reply weighs, which decides how many are pulled at once.
 
     Returns:
-        Nodes that did not reply in time, in the order of ``requests``.
+        Nodes that did not reply in time, in the order of ``lots``.
     """
-    messages = [
-        Message(content, node, message_type, ttl=deadline_seconds, group_id=group) for node, content in requests.items()
-    ]
-    waiting = dict(zip(grid.push_messages(messages), requests, strict=True))
-    silent = dict.fromkeys(requests)
-    messages.clear()
-    requests.clear()
+    waiting, silent = dict[str, int](), dict[int, None]()
+    for requests in lots:
+        messages = [
+            Message(content, node, message_type, ttl=deadline_seconds, group_id=group)
+            for node, content in requests.items()
+        ]
+        waiting.update(zip(grid.push_messages(messages), requests, strict=True))
+        silent.update(dict.fromkeys(requests))
+        messages.clear()
+        requests.clear()
     waiting.pop("", None)  # a node that left between listing and sending has no message id
     at_once = max(1, IN_FLIGHT_BYTES // max(1, reply_bytes))
     end, pause = time.monotonic() + deadline_seconds, POLL_SECONDS[0]
@@ -84,7 +88,7 @@ def collect(
 ) -> dict[int, Message | None]:
     """As :func:`exchange`, for replies that are small: all of them by node, None where none came in time."""
     replies: dict[int, Message | None] = dict.fromkeys(requests)
-    exchange(grid, requests, message_type, group=group, deadline_seconds=deadline_seconds, take=replies.__setitem__)
+    exchange(grid, [requests], message_type, group=group, deadline_seconds=deadline_seconds, take=replies.__setitem__)
     return replies
 
 

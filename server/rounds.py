@@ -168,7 +168,8 @@ class _Session:
             _require_quorum(updates, refused, self.roll, federation.quorum, expected.round)
             blur, charged = protection.spend(state.experiment, updates) if protection is not None else (None, {})
             after = apply(state, updates, federation.weighting, stage, blur)
-        state, self.sending.step = rounded(state, after, self._tensors["adapt"], federation.download_dtype)
+        folder = self.job.home / "rounding"
+        state, self.sending.step = rounded(state, after, self._tensors["adapt"], federation.download_dtype, folder)
         self.tell("aggregated", {"round": state.round})
         seconds, release_bytes, self._release_bytes = time.monotonic() - started, self._release_bytes, 0
         record = _record(state, updates, refused) | {"stage": stage} | charged

@@ -8,8 +8,9 @@ owner's memory of this is lost in a crash: sites say it again when they enrol.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,43 +23,72 @@ from server.enrolment import Roll
 from server.job import Job, Step, request_for
 from server.messaging import exchange
 from server.state import ServerState
+from server.waiting import Waiting, put_down, unusable
 from socket_core.config import UpdateType
 from socket_core.exchange import Flat, Spec
-from socket_core.packing import Change, pack, stretches
+from socket_core.packing import Difference, as_it_is, pack, stretches
 from socket_core.stages import place_of
 
 
+@dataclass(frozen=True)
+class NextStep:
+    """The step between a round's parameters and the next ones, in a file until it is sent.
+
+    Attributes:
+        base_sha256: Of the parameters before it.
+        change: What is added to them.
+    """
+
+    base_sha256: bytes
+    change: Waiting
+
+    def read(self) -> Step:
+        """The same, in memory."""
+        return Step(self.base_sha256, self.change.packed())
+
+
 def rounded(
-    before: ServerState, after: ServerState, specs: tuple[Spec, ...], dtype: UpdateType
-) -> tuple[ServerState, Step | None]:
+    before: ServerState, after: ServerState, specs: tuple[Spec, ...], dtype: UpdateType, folder: Path
+) -> tuple[ServerState, NextStep | None]:
     """The state after a round as sites can be brought to it, and the step that does so.
 
     Owner and sites add the same values to the same parameters and have the same ones then, to the bit. What rounding
-    takes away is not lost: the next step starts from the rounded parameters and aims at the unrounded ones.
+    takes away is not lost: the next step starts from the rounded parameters and aims at the unrounded ones. Those, and
+    the step, wait in files: memory holds two sets of parameters, as without rounding, and the step while it is made.
 
     Args:
         before: The state that sites trained from.
-        after: As aggregation made it.
+        after: As aggregation made it. Its parameters are used up: the rounded ones are put in their place.
         specs: Keys and shapes of the parameters.
         dtype: What a step travels in. In float32 there is none: it would be no smaller than the parameters.
+        folder: Where this round's files are put; those of earlier rounds go. None is needed after a crash: a checkpoint
+            holds all of its state.
 
     Raises:
         MethodError: If a parameter has changed beyond what the type holds.
+        FederationError: If a file cannot be written.
     """
     if dtype == "float32" or after.parameters is before.parameters:
         return after, None
-    change = pack(after.parameters - before.parameters, specs, dtype, where="federation.download_dtype")
-    step = Step(sha256(before.parameters), change)
-    parameters = moved_by(before.parameters, change)
-    return replace(after, parameters=parameters, unrounded=after.parameters), step
-
-
-def moved_by(base: Flat, change: Change) -> Flat:
-    """``base + change`` in float32."""
-    out = np.empty_like(base)
+    base, parameters = before.parameters, after.parameters
+    change = pack(Difference(parameters, base), specs, dtype, where="federation.download_dtype")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unusable(folder, "made", error) from None
+    path, earlier = folder / f"round-{after.round:05d}.bin", list(folder.glob("round-*.bin"))
+    path.unlink(missing_ok=True)  # of a run that was interrupted
+    aim, step = put_down(path, [as_it_is(parameters), change])
+    for old in earlier:
+        if old != path:
+            old.unlink()
     for start, stop in stretches(len(base)):
-        np.add(base[start:stop], change.floats(start, stop), out=out[start:stop])
-    return out
+        np.add(base[start:stop], change.floats(start, stop), out=parameters[start:stop])
+    return replace(after, unrounded=aim), NextStep(sha256(base), step)
+
+
+Way = NextStep | Literal["whole", "held"]
+"""How a round's parameters come to a site."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +130,7 @@ class Sending:
         self._grid, self._job, self._roll = grid, job, roll
         self._initial = sha256(initial)
         self._digest: tuple[weakref.ref[Flat] | None, bytes] = None, b""
-        self.step: Step | None = None
+        self.step: NextStep | None = None
 
     def ask(
         self,
@@ -131,9 +161,26 @@ class Sending:
             What was sent.
         """
         sent, left = Sent(), list(nodes)
+
+        def lots(nodes: list[int]) -> Iterator[dict[int, RecordDict]]:
+            nonlocal sent
+            for way, some in self._ways(state, nodes):
+                lot = dict.fromkeys(
+                    some,
+                    request_for(
+                        self._job,
+                        state,
+                        to_train=to_train,
+                        keep_round=keep_round,
+                        by=way.read() if isinstance(way, NextStep) else way,
+                        digest=self._digest_of(state),
+                    ),
+                )
+                sent = sent.and_also(lot.values())
+                yield lot
+
         for last in (False, True):
-            requests = self._requests(state, left, to_train, keep_round)
-            sent, left = sent.and_also(requests.values()), []
+            asked, left = left, []
 
             def take_one(node: int, reply: Message, last: bool = last, lacking: list[int] = left) -> None:
                 if not last and _lacks_base(reply):
@@ -144,7 +191,7 @@ class Sending:
 
             silent = exchange(
                 self._grid,
-                requests,
+                lots(asked),
                 message_type,
                 group=str(state.round),
                 deadline_seconds=self._job.experiment.federation.deadline_seconds,
@@ -162,26 +209,16 @@ class Sending:
         if place_of(self._job.experiment, max(1, state.round)).stage == "adapt":
             self._roll.held.update(dict.fromkeys(nodes, self._digest_of(state)))
 
-    def _requests(
-        self, state: ServerState, nodes: Iterable[int], to_train: bool, keep_round: int
-    ) -> dict[int, RecordDict]:
-        """By node; those who get the same share one."""
-        wanted, step, made = self._digest_of(state), self.step, dict[str, RecordDict]()
-        out = {}
+    def _ways(self, state: ServerState, nodes: Iterable[int]) -> list[tuple[Way, list[int]]]:
+        """How parameters come to nodes: those that get them alike share one request."""
+        wanted, step = self._digest_of(state), self.step
+        held, by_step, whole = list[int](), list[int](), list[int]()
         for node in nodes:
-            held = self._roll.held.get(node, self._initial)
-            by: Step | Literal["whole", "held"] = "whole"
-            if held == wanted:
-                by = "held"
-            elif step is not None and held == step.base_sha256:
-                by = step
-            form = by if isinstance(by, str) else "step"
-            if form not in made:
-                made[form] = request_for(
-                    self._job, state, to_train=to_train, keep_round=keep_round, by=by, digest=wanted
-                )
-            out[node] = made[form]
-        return out
+            has = self._roll.held.get(node, self._initial)
+            those = held if has == wanted else by_step if step is not None and has == step.base_sha256 else whole
+            those.append(node)
+        ways: list[tuple[Way, list[int]]] = [("held", held), (step or "whole", by_step), ("whole", whole)]
+        return [(way, some) for way, some in ways if some]
 
     def _digest_of(self, state: ServerState) -> bytes:
         """sha256 of the parameters, worked out once for each array."""

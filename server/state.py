@@ -8,6 +8,7 @@ from socket_core.config import Experiment
 from socket_core.engine import make_bridge
 from socket_core.exchange import Flat, bridge_specs, flatten, parameters_of, travelling_specs
 from socket_core.models import Model
+from socket_core.packing import Change
 from socket_core.stages import shares_bridge
 
 
@@ -29,7 +30,8 @@ class ServerState:
         parameters: Travelling parameters, flat, in the order of ``travelling_specs``.
         batchnorm: Pooled statistics, once a round with ``bn_policy: pooled`` is over.
         bridge: Parameters of the shared translator, where there is one, in the order of ``bridge_specs``.
-        unrounded: What ``parameters`` would be had no change been rounded on its way down; None where none was.
+        unrounded: What ``parameters`` would be had no change been rounded on its way down; None where none was. Needed
+            once a round, a stretch at a time: it may lie in a file.
     """
 
     experiment: str
@@ -37,7 +39,7 @@ class ServerState:
     parameters: Flat
     batchnorm: PooledBatchNorm | None = None
     bridge: Flat | None = None
-    unrounded: Flat | None = None
+    unrounded: Change | None = None
 
 
 def init(source: Model, experiment: Experiment, job: str) -> ServerState:

@@ -11,7 +11,6 @@ from client.held import parameters_for
 from client.store import HELD, SiteStore
 from protos.codec import WireError, sha256
 from protos.wire_pb2 import REASON_BASE, REASON_MALFORMED, RoundRequest
-from server.sending import moved_by
 from socket_core.config import UpdateType
 from socket_core.exchange import Flat, flatten, length, parameters_of, travelling_specs
 from socket_core.packing import Packed, pack
@@ -51,7 +50,7 @@ def test_a_change_gives_the_owners_parameters_to_the_bit_round_after_round(tmp_p
     store, owners = SiteStore(tmp_path), START
     for scale in (1.0, 0.1, 3.0):
         step = pack(scale * CHANGE, SPECS, dtype)
-        after = moved_by(owners, step)
+        after = owners + step.floats()
         assert ask(store, after, base=owners, step=step).tobytes() == after.tobytes()
         assert store.held_digest("job-1") == sha256(after)
         owners = after
@@ -61,7 +60,7 @@ def test_a_change_gives_the_owners_parameters_to_the_bit_round_after_round(tmp_p
 def test_a_site_that_does_not_hold_the_base_says_so_and_takes_them_whole(tmp_path: Path, damage: str) -> None:
     store, base = SiteStore(tmp_path), START + CHANGE
     step = pack(CHANGE, SPECS, "int8")
-    after = moved_by(base, step)
+    after = base + step.floats()
     ask(store, base, whole=base)
     path = tmp_path / "jobs" / "job-1" / HELD
     content = bytearray(path.read_bytes())

@@ -187,6 +187,10 @@ def same_state(one: ServerState, other: ServerState) -> bool:
         pairs += [(one.batchnorm.mean, other.batchnorm.mean), (one.batchnorm.var, other.batchnorm.var)]
     elif one.batchnorm is not other.batchnorm:
         return False
+    if one.unrounded is not None and other.unrounded is not None:
+        pairs.append((one.unrounded.floats(), other.unrounded.floats()))
+    elif one.unrounded is not other.unrounded:
+        return False
     return one.round == other.round and all(
         a.dtype == b.dtype == np.float32 and a.tobytes() == b.tobytes() for a, b in pairs
     )

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save
+from safetensors import safe_open
+from safetensors.numpy import load_file, save
 
 from server.checkpoint import KEEP, Identity, load_newest, newest_round, read_checkpoint, save_checkpoint
 from server.state import PooledBatchNorm, ServerState
+from server.waiting import put_down
 from socket_core.errors import FederationError
 from socket_core.files import write_atomically
+from socket_core.packing import STRETCH, as_it_is
 from tests.server.builders import Kill, tree
 
 OURS = Identity("e" * 64, "r" * 64)
@@ -47,6 +51,34 @@ def test_special_values_survive(tmp_path: Path) -> None:
     found = load_newest(tmp_path, OURS)
     assert found is not None
     assert found[0].parameters.tobytes() == values.tobytes()
+
+
+def test_what_rounding_took_is_copied_out_of_the_file_where_it_waits(tmp_path: Path) -> None:
+    """And the checkpoint is a file that anybody's safetensors reads, however long the stretches are."""
+    rng = np.random.default_rng(0)
+    parameters, aim = rng.standard_normal((2, 3 * STRETCH + 5)).astype(np.float32)
+    (waiting,) = put_down(tmp_path / "aim.bin", [as_it_is(aim)])
+    path = save_checkpoint(tmp_path, ServerState("j", 1, parameters, unrounded=waiting), OURS, {"é": "ü"})
+    (tmp_path / "aim.bin").unlink()
+    found, record = read_checkpoint(path, OURS)
+    assert found.unrounded is not None
+    assert found.unrounded.floats().tobytes() == aim.tobytes()
+    assert record == {"é": "ü"}
+    read = load_file(path)
+    assert {key: tensor.tobytes() for key, tensor in read.items()} == {
+        "parameters": parameters.tobytes(),
+        "unrounded": aim.tobytes(),
+    }
+
+
+@pytest.mark.parametrize("tensor", [np.zeros(7, np.float64), np.zeros((7, 1), np.float32)])
+def test_a_tensor_that_no_checkpoint_holds_is_an_error_of_the_file(tmp_path: Path, tensor: Any) -> None:
+    path = save_checkpoint(tmp_path, state(), OURS, {})
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    path.write_bytes(save({"parameters": tensor}, metadata))
+    with pytest.raises(FederationError, match=r"cannot be read \(ValueError\)"):
+        load_newest(tmp_path, OURS)
 
 
 def test_an_empty_or_missing_folder_has_no_checkpoint(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def counted(grid: Grid, deadline: float, reply_bytes: int = 0) -> tuple[list[int
     taken: list[int] = []
     silent = exchange(
         grid,
-        requests,
+        [requests],
         TRAIN,
         group="g",
         deadline_seconds=deadline,
@@ -212,5 +212,5 @@ def test_the_time_in_which_replies_are_taken_is_not_the_sites() -> None:
 
     requests = {node: encode(EnrolRequest()) for node in NODES}
     grid = Grid(late={13: 0.3})
-    assert exchange(grid, requests, TRAIN, group="g", deadline_seconds=0.4, take=slowly) == []
+    assert exchange(grid, [requests], TRAIN, group="g", deadline_seconds=0.4, take=slowly) == []
     assert taken[-1] == 13

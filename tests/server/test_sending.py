@@ -14,9 +14,12 @@ from client.store import HELD, SiteStore
 from protos.codec import EVALUATE, TRAIN, array_record, sha256
 from server.checkpoint import Identity, load_newest
 from server.rounds import Observer
-from server.sending import moved_by, rounded
+from server.sending import rounded
 from server.state import ServerState, init
 from socket_core.combined import combined_digest
+from socket_core.config import UpdateType
+from socket_core.errors import FederationError
+from socket_core.packing import pack
 from tests.server.builders import BAD_NODE, Bench, ChangingNodes, Kill, RecordingGrid, World, same_state, short_bench
 
 FEW = {"method__name": "shot", "federation__rounds": 3}
@@ -97,50 +100,73 @@ def test_bytes_of_a_round_with_int8_both_ways_are_a_quarter_of_one_float32_copy_
 # --- rounding down
 
 
-def states(change: Any, unrounded: Any = None) -> tuple[ServerState, ServerState]:
-    before = ServerState("job", 0, np.linspace(-1, 1, 5, dtype=np.float32), unrounded=unrounded)
-    aim = before.parameters if unrounded is None else unrounded
-    return before, ServerState("job", 1, aim + np.asarray(change, np.float32))
+def states(change: Any, round_: int = 1) -> tuple[ServerState, ServerState]:
+    before = ServerState("job", round_ - 1, np.linspace(-1, 1, 5, dtype=np.float32))
+    return before, ServerState("job", round_, before.parameters + np.asarray(change, np.float32))
 
 
 SPECS = (("a", (2,)), ("b", (3,)))
 
 
-def test_the_step_and_what_it_does_not_say_are_what_has_changed() -> None:
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_the_step_and_what_it_does_not_say_are_what_has_changed(tmp_path: Path, dtype: UpdateType) -> None:
     before, after = states([0.1, -0.02, 3.0, 1e-3, 0.5])
-    state, step = rounded(before, after, SPECS, "int8")
-    assert step is not None
+    aim = after.parameters.copy()
+    state, later = rounded(before, after, SPECS, dtype, tmp_path)
+    assert later is not None
+    step = later.read()
     assert step.base_sha256 == sha256(before.parameters)
-    assert state.parameters.tobytes() == moved_by(before.parameters, step.change).tobytes()
+    assert step.change.values.dtype == dtype
+    assert step.change.values.tobytes() == pack(aim - before.parameters, SPECS, dtype).values.tobytes()
+    assert state.parameters.tobytes() == (before.parameters + step.change.floats()).tobytes()
     assert state.unrounded is not None
-    assert state.unrounded.tobytes() == after.parameters.tobytes()
-    assert state.parameters.tobytes() != after.parameters.tobytes()
+    assert state.unrounded.floats().tobytes() == aim.tobytes()
+    assert state.parameters.tobytes() != aim.tobytes()
 
 
-def test_what_rounding_takes_arrives_with_the_next_step() -> None:
+def test_what_rounding_takes_arrives_with_the_next_step(tmp_path: Path) -> None:
     before, after = states([100.0, 0.3, 0, 0, 0])
-    state, _ = rounded(before, after, SPECS, "int8")
+    aim = after.parameters.copy()
+    state, _ = rounded(before, after, SPECS, "int8", tmp_path)
     assert state.parameters[1] == before.parameters[1], "too small for the scale"
-    quiet = ServerState("job", 2, state.unrounded if state.unrounded is not None else state.parameters)
-    state, _ = rounded(state, quiet, SPECS, "int8")
-    np.testing.assert_allclose(state.parameters, after.parameters, rtol=0, atol=2e-3)
+    assert state.unrounded is not None
+    quiet = ServerState("job", 2, state.unrounded.floats())
+    state, _ = rounded(state, quiet, SPECS, "int8", tmp_path)
+    np.testing.assert_allclose(state.parameters, aim, rtol=0, atol=2e-3)
 
 
-def test_in_float32_and_in_rounds_of_the_translator_there_is_no_step() -> None:
+def test_in_float32_and_in_rounds_of_the_translator_there_is_no_step(tmp_path: Path) -> None:
     before, after = states([1, 2, 3, 4, 5])
-    assert rounded(before, after, SPECS, "float32") == (after, None)
-    assert rounded(before, before, SPECS, "int8") == (before, None)
+    assert rounded(before, after, SPECS, "float32", tmp_path) == (after, None)
+    assert rounded(before, before, SPECS, "int8", tmp_path) == (before, None)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_the_sum_of_steps_is_the_sum_of_changes_to_half_a_scale() -> None:
+def test_the_files_of_one_round_lie_on_the_disk_whatever_an_earlier_run_has_left(tmp_path: Path) -> None:
+    for name in ("round-00001.bin", "round-00002.bin", "round-00009.bin"):
+        (tmp_path / name).write_bytes(b"of an interrupted run")
+    for round_ in (1, 2):
+        state, _ = rounded(*states([1, 2, 3, 4, 5], round_), SPECS, "int8", tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [f"round-{round_:05d}.bin"]
+        assert state.unrounded is not None
+        assert state.unrounded.floats().tolist() == states([1, 2, 3, 4, 5])[1].parameters.tolist()
+
+
+def test_a_disk_that_takes_no_file_ends_the_round_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FederationError, match=rf"(?s){tmp_path / 'file'}.*cannot be made.*make room"):
+        rounded(*states([1, 2, 3, 4, 5]), SPECS, "int8", tmp_path / "file")
+
+
+def test_the_sum_of_steps_is_the_sum_of_changes_to_half_a_scale(tmp_path: Path) -> None:
     rng, state, total = np.random.default_rng(0), states([0] * 5)[0], np.linspace(-1, 1, 5)
     for round_ in range(1, 8):
         change = rng.normal(0, 1, 5).astype(np.float32)
         total = total + change
-        aim = (state.parameters if state.unrounded is None else state.unrounded) + change
-        state, step = rounded(state, ServerState("job", round_, aim), SPECS, "int8")
-        assert step is not None
-        half = 0.5 * np.repeat(step.change.scales, (2, 3))
+        aim = (state.parameters if state.unrounded is None else state.unrounded.floats()) + change
+        state, later = rounded(state, ServerState("job", round_, aim), SPECS, "int8", tmp_path)
+        assert later is not None
+        half = 0.5 * np.repeat(later.change.scales, (2, 3))
         assert (np.abs(state.parameters - total) <= half * 1.01 + 1e-5).all()
 
 
@@ -211,4 +237,4 @@ def test_a_checkpoint_holds_what_rounding_took(world: World, tmp_path: Path) -> 
     assert found is not None
     assert found[0].unrounded is not None
     assert state.unrounded is not None
-    assert found[0].unrounded.tobytes() == state.unrounded.tobytes()
+    assert found[0].unrounded.floats().tobytes() == state.unrounded.floats().tobytes()
