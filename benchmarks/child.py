@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,15 @@ import torch
 Found = dict[str, float]
 
 
-def in_child(module: str, function: str, **settings: Any) -> Found:
-    """What ``benchmarks.MODULE.FUNCTION(**settings)`` returns in a fresh process.
+def in_child(module: str, function: str, *, environment: Mapping[str, str] | None = None, **settings: Any) -> Found:
+    """What ``benchmarks.MODULE.FUNCTION(**settings)`` returns in a fresh process, with variables added to this one's.
 
     Raises:
         CalledProcessError: If it fails; its standard error has been passed on.
     """
     command = [sys.executable, "-m", "benchmarks.child", module, function, json.dumps(settings)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=variables)
     found: Found = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -38,7 +41,11 @@ class Peak:
 
     def __init__(self) -> None:
         self.before = resident()
-        Path("/proc/self/clear_refs").write_text("5")  # the largest size is counted anew from here
+        self.again()
+
+    def again(self) -> None:
+        """Counts the largest size anew from here, above the same size as before."""
+        Path("/proc/self/clear_refs").write_text("5")
 
     def above(self) -> float:
         """Until now."""

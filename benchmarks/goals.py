@@ -18,6 +18,7 @@ class Goal:
         name: Of the figure.
         of: What it is over.
         least: Whether ``limit`` is the least instead.
+        was: Name of the same figure in results from before the work on it, where that was another.
     """
 
     text: str
@@ -26,11 +27,12 @@ class Goal:
     name: str
     of: str = ""
     least: bool = False
+    was: str = ""
 
     def figure(self, parts: Mapping[str, Any]) -> dict[str, Any] | None:
         """The figure in the parts of a results file; None if it was not measured."""
         figures = parts.get(self.part, {}).get("figures", [])
-        return next((f for f in figures if (f["name"], f["of"]) == (self.name, self.of)), None)
+        return next((f for f in figures if (f["name"], f["of"]) in ((self.name, self.of), (self.was, self.of))), None)
 
     def met(self, value: float) -> bool:
         """Whether a value is good enough, as it is: no allowance for noise."""
@@ -66,11 +68,18 @@ GOALS: tuple[Goal, ...] = (
     *_bytes("float16 up and down", 0.5, "float16 up, float16 down"),
     *(
         Goal(
-            f"server's peak, ResNet-50, {n} sites, payloads",
+            f"server's peak, ResNet-50, {n} sites, payloads: {text}",
             2.1,
             "memory",
-            f"resnet50 float32, {n} sites: peak",
+            f"resnet50, {dtype} both ways, {n} sites: {what}",
             "baseline",
+            was=f"resnet50 float32, {n} sites: peak" if what == "but for Flower" else "",
+        )
+        for dtype, what, text in (
+            ("float32", "but for Flower", "float32, but for Flower's own copies"),
+            ("float32", "peak", "float32"),
+            ("float16", "peak", "float16 both ways"),
+            ("int8", "peak", "int8 both ways"),
         )
         for n in (2, 8, 32)
     ),

@@ -1,7 +1,9 @@
-"""The owner's server by number of sites: memory over a round, and CPU time for each update that it handles.
+"""The owner's server by number of sites: memory over three rounds, and CPU time for each update that it handles.
 
 Payloads are updates in float32, whatever they travel in. The baseline is what is there when sites have enrolled: the
-release, the global parameters, libraries. Above it come request, replies, screening, sum and checkpoint.
+release, the global parameters, libraries. Above it come request, replies, screening, sum and checkpoint, and all that
+Flower's client of the SuperLink does to send and unpack. One site loses its parameters before each round, so that some
+are sent steps and one is sent all of them.
 """
 
 from __future__ import annotations
@@ -9,19 +11,21 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from flwr.app import Message, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from benchmarks.child import Found, Peak, in_child
+from benchmarks.child import Found, in_child
 from benchmarks.federation import release_in
 from benchmarks.harness import Run, line
 from benchmarks.record import Figure, Part
-from benchmarks.stand_ins import NetworkGrid, with_own_bytes
+from benchmarks.stand_ins import MeteredGrid, SuperLinkStandIn
 from benchmarks.subjects import RESNET50, TINY, experiment
-from protos.codec import ENROL, TRAIN, decode, encode, sha256, specs_to_proto
-from protos.wire_pb2 import Enrolment, Evaluation, RoundRequest, Update
+from deploy.commands import OWNER_MEMORY
+from protos.codec import ENROL, TRAIN, decode, encode, refusal, sha256, specs_to_proto
+from protos.wire_pb2 import REASON_BASE, Enrolment, Evaluation, RoundRequest, Update
 from server import rounds
 from server.job import Job
 from server.sources import source_files
@@ -30,6 +34,11 @@ from socket_core.exchange import length, travelling_specs
 from socket_core.packing import pack
 
 MEGABYTE = 2**20
+ROUNDS = 3
+FORGETFUL = 2
+"""Node of the site that holds nothing when a round begins."""
+TYPES: tuple[UpdateType, ...] = get_args(UpdateType)
+"""What changes travel in, up and down."""
 
 
 class StandIns:
@@ -49,6 +58,7 @@ class StandIns:
         self._delta = pack(change, self.specs, dtype)
         # Made once: what a site does for its update is not the server's time.
         self._sum, self._arrays = sha256(self._delta.values), encode(Update(), {"delta": self._delta.values})
+        get_all_nested_objects(self._arrays)  # Flower works out the chunks and their names, and keeps them
 
     def answer(self, message: Message) -> RecordDict:
         """To any request."""
@@ -58,43 +68,42 @@ class StandIns:
         request = decode(message.content, RoundRequest)
         if kind != TRAIN:
             return encode(Evaluation(experiment=request.experiment, site=site, round=request.round))
+        if request.base_sha256 and message.metadata.dst_node_id == FORGETFUL:
+            return refusal(site, REASON_BASE)
         update = Update(experiment=request.experiment, site=site, round=request.round, examples=10)
         update.tensors.extend(specs_to_proto(self.specs, self.dtype))
         update.scales.extend(self._delta.scales.tolist())
         update.delta_sha256 = self._sum
-        out = with_own_bytes(self._arrays)
-        out["wire"] = encode(update)["wire"]
-        return out
+        return RecordDict({"wire": encode(update)["wire"], "arrays": self._arrays["arrays"]})
 
 
-def one_round(backbone: str, sites: int, dtype: UpdateType) -> Found:
-    """A round of so many sites, in this process: largest size above the baseline in payloads, CPU seconds."""
+def some_rounds(backbone: str, sites: int, dtype: UpdateType) -> Found:
+    """Rounds of so many sites, in this process: largest size above the baseline in payloads, CPU seconds a round."""
     subject = {"tiny": TINY, "resnet50": RESNET50}[backbone]
-    federation: dict[str, Any] = {"sites": sites, "quorum": sites, "rounds": 1, "update_dtype": dtype}
-    asked = experiment(subject, federation=federation | {"evaluate_every": 0})
+    federation: dict[str, Any] = {"sites": sites, "quorum": sites, "rounds": ROUNDS, "evaluate_every": 0}
+    asked = experiment(subject, federation=federation | {"update_dtype": dtype, "download_dtype": dtype})
     with TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         release_in(home, asked)
         job = Job.of(asked, source_files(home, asked), home / "job")
-        stand_ins, marks = StandIns(asked, job), dict[str, float]()
-        peaks: list[Peak] = []
-        grid = NetworkGrid(stand_ins.answer, range(2, sites + 2))
+        stand_ins = StandIns(asked, job)
+        link = SuperLinkStandIn(stand_ins.answer, range(FORGETFUL, sites + FORGETFUL))
+        grid, started = MeteredGrid(link), list[float]()
 
         def observe(step: str, _facts: dict[str, Any]) -> None:
             if step == "enrolled":
-                peaks.append(Peak())
-                grid.spent = 0.0
-                marks["start"] = time.process_time()
-            elif step == "aggregated":
-                marks["aggregated"] = time.process_time()
-            elif step == "checkpoint saved":
-                marks["mb"] = peaks[0].above()
+                grid.begin()
+                link.spent = 0.0
+                started.append(time.process_time())
 
         rounds.run(grid, job, observe)
+        seconds = time.process_time() - started[0] - link.spent
+        grid.end()
     payload = length(stand_ins.specs) * 4 / MEGABYTE
     return {
-        "payloads": marks["mb"] / payload,
-        "seconds": marks["aggregated"] - marks["start"] - grid.spent,
+        "payloads": max(grid.around, grid.of_flower) / payload,
+        "around": grid.around / payload,
+        "seconds": seconds / ROUNDS,
         "payload_mb": payload,
     }
 
@@ -103,21 +112,18 @@ def measure(run: Run) -> Part:
     """Several numbers of sites, a process each."""
     backbone, counts = ("tiny", (2, 8)) if run.quick else ("resnet50", (2, 8, 32))
     figures = []
-    for dtype in update_types():
-        found = []
+    for dtype in TYPES:
+        found, name = [], f"{backbone}, {dtype} both ways"
         for sites in counts:
-            found.append(in_child("memory", "one_round", backbone=backbone, sites=sites, dtype=dtype))
-            peak = found[-1]["payloads"]
-            figures.append(Figure(f"{backbone} {dtype}, {sites} sites: peak", peak, "payloads", "baseline"))
-            run.tell(f"{dtype}, {sites} sites: {peak:.2f} payloads above the baseline")
+            settings = {"backbone": backbone, "sites": sites, "dtype": dtype}
+            found.append(in_child("memory", "some_rounds", environment=OWNER_MEMORY, **settings))
+            one = found[-1]
+            figures.append(Figure(f"{name}, {sites} sites: peak", one["payloads"], "payloads", "baseline"))
+            figures.append(Figure(f"{name}, {sites} sites: but for Flower", one["around"], "payloads", "baseline"))
+            run.tell(f"{name}, {sites} sites: {one['payloads']:.2f} payloads, {one['around']:.2f} without Flower's")
         fit = line(counts, [one["payloads"] for one in found])
-        figures.append(Figure(f"{backbone} {dtype}: peak, each further site", fit.slope, "payloads"))
+        figures.append(Figure(f"{name}: peak, each further site", fit.slope, "payloads"))
         fit = line(counts, [one["seconds"] for one in found])
-        figures.append(Figure(f"{backbone} {dtype}: server, each further update", fit.slope, "s"))
+        figures.append(Figure(f"{name}: server, each further update", fit.slope, "s"))
     payload = found[0]["payload_mb"]
-    return Part({"payload": f"{payload:.1f} MB", "rounds": 1, "processes": "one for each row"}, figures)
-
-
-def update_types() -> tuple[UpdateType, ...]:
-    """What updates may travel in."""
-    return ("float32", "float16", "int8")
+    return Part({"payload": f"{payload:.1f} MB", "rounds": ROUNDS, "processes": "one for each row"}, figures)

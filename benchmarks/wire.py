@@ -11,16 +11,16 @@ import math
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from benchmarks.federation import Trial
 from benchmarks.harness import Arm, Run, interleaved, seconds
-from benchmarks.memory import update_types
 from benchmarks.record import Figure, Part, figure
 from benchmarks.subjects import RESNET50, TINY, Subject, experiment, networks
+from socket_core.config import UpdateType
 from socket_core.exchange import flatten, load_flat, parameters_of, travelling_specs
 from socket_core.models import network_shapes
 from socket_core.packing import pack
@@ -44,6 +44,9 @@ def federated_bytes(subject: Subject, ways: dict[str, Any]) -> tuple[float, floa
     return record["bytes_down"] / 2, record["bytes_up"] / 2
 
 
+TYPES: tuple[UpdateType, ...] = get_args(UpdateType)
+
+
 def naive_bytes(subject: Subject) -> int:
     """The network's whole state in float32."""
     state = network_shapes(subject.backbone, subject.bottleneck, 8)
@@ -52,7 +55,7 @@ def naive_bytes(subject: Subject) -> int:
 
 def ways() -> dict[str, dict[str, Any]]:
     """Settings of the federation by what is said to travel."""
-    return {f"{dtype} up, {dtype} down": {"update_dtype": dtype, "download_dtype": dtype} for dtype in update_types()}
+    return {f"{dtype} up, {dtype} down": {"update_dtype": dtype, "download_dtype": dtype} for dtype in TYPES}
 
 
 def packing(subject: Subject) -> dict[str, Arm]:
@@ -65,7 +68,7 @@ def packing(subject: Subject) -> dict[str, Arm]:
         "flatten and subtract": lambda: flatten(parameters, specs) - before,
         "load into the network": lambda: load_flat(network, before, specs),
     }
-    for dtype in update_types():
+    for dtype in TYPES:
         arms[f"pack {dtype}"] = partial(pack, change, specs, dtype)
         arms[f"unpack {dtype}"] = pack(change, specs, dtype).floats
     return arms

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 
-from benchmarks import gpu, markdown
+from benchmarks import gpu, markdown, memory
 from benchmarks.__main__ import main
 from benchmarks.child import Peak
 from benchmarks.goals import GOALS, Goal
@@ -19,11 +19,11 @@ from benchmarks.harness import Spread
 from benchmarks.parts import OPTIONAL, PARTS, part_of
 from benchmarks.record import Figure, Part, facts, figure, keep
 from benchmarks.refresh import share_of
-from benchmarks.stand_ins import NetworkGrid, with_own_bytes
+from benchmarks.stand_ins import MeteredGrid, SuperLinkStandIn
 from benchmarks.subjects import Subject
 from benchmarks.table import plain, shown
-from protos.codec import TRAIN, encode
-from protos.wire_pb2 import Update
+from protos.codec import TRAIN, arrays_of, decode, encode
+from protos.wire_pb2 import EnrolRequest, Update
 
 
 def test_every_part_can_be_called() -> None:
@@ -70,32 +70,49 @@ def test_a_peak_counts_what_is_held_for_a_moment() -> None:
     assert 100 < peak.above() < 160  # the literal and its copy
 
 
-def test_the_grid_of_stand_ins_makes_a_reply_when_it_is_pulled() -> None:
-    made: list[int] = []
+def test_flowers_client_sends_to_the_stand_ins_and_unpacks_what_they_answer() -> None:
+    delta, made = np.arange(3_000_000, dtype=np.float32), list[tuple[int, str]]()  # of several of Flower's chunks
+    arrays = encode(Update(), {"delta": delta})["arrays"]
 
-    def answer(message: Message) -> Any:
-        made.append(message.metadata.dst_node_id)
-        return encode(Update(site="a"))
+    def answer(message: Message) -> RecordDict:
+        made.append((message.metadata.dst_node_id, decode(message.content, EnrolRequest).experiment))
+        return RecordDict({"wire": encode(Update(site="a"))["wire"], "arrays": arrays})
 
-    grid = NetworkGrid(answer, (2, 3, 4))
-    request = encode(Update(), {"large": np.zeros(3)})
-    messages = [Message(request, node, TRAIN) for node in grid.get_node_ids()]
-    sent = grid.push_messages(messages)
-    assert "arrays" in messages[0].content  # the sender's own is as it was
+    link = SuperLinkStandIn(answer, (2, 3, 4))
+    grid = MeteredGrid(link)
+    assert list(grid.get_node_ids()) == [2, 3, 4]
+    request = encode(EnrolRequest(experiment="x"), {"large": np.zeros(9)})
+    sent = grid.push_messages([Message(request, node, TRAIN) for node in (2, 3, 4)])
     assert made == []
     (reply,) = grid.pull_messages(sent[1:2])
-    assert made == [3]
+    assert made == [(3, "x")]
     assert reply.metadata.reply_to_message_id == sent[1]
+    assert decode(reply.content, Update).site == "a"
+    assert arrays_of(reply.content, {"delta": ("float32", len(delta))})["delta"].tobytes() == delta.tobytes()
     assert grid.pull_messages(sent[1:2]) == []
     assert len(grid.pull_messages(sent)) == 2
+    assert link.pulled > 3 * delta.nbytes > link.pushed > 0
 
 
-def test_stand_ins_send_equal_arrays_with_bytes_of_their_own() -> None:
-    records = encode(Update(site="a"), {"delta": np.arange(1000, dtype=np.float32)})
-    one, other = (with_own_bytes(records).array_records["arrays"]["delta"] for _ in range(2))
-    assert one.data == other.data
-    assert one.data is not other.data
-    assert one.numpy().tolist() == list(range(1000))
+def test_memory_is_flowers_while_it_works_and_the_servers_otherwise() -> None:
+    grid = MeteredGrid(SuperLinkStandIn(lambda _message: encode(Update(), {"delta": np.zeros(8 << 20)}), (2,)))
+    sent = grid.push_messages([Message(encode(EnrolRequest()), 2, TRAIN)])
+    grid.begin()
+    bytearray(b"x" * (64 * 2**20))
+    grid.end()
+    assert 100 < grid.around < 160  # the literal and its copy
+    assert grid.of_flower == 0
+    grid.begin()
+    grid.pull_messages(sent)
+    assert grid.of_flower > 128  # a reply of 64 MB, its chunks, and what they are put together in
+    assert grid.around < 16
+
+
+def test_rounds_of_stand_ins_end_with_one_site_that_is_sent_everything_each_time() -> None:
+    found = memory.some_rounds("tiny", 2, "int8")
+    assert found["payloads"] >= found["around"] > 0
+    assert found["seconds"] > 0
+    assert found["payload_mb"] == pytest.approx(0.53, abs=0.05)
 
 
 def made(value: float, *, quick: bool = False) -> dict[str, Any]:
