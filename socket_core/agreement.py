@@ -61,8 +61,8 @@ class PairProbe:
         """Cohen's kappa between the source on RGB and ``predict`` on the target halves."""
         return cohens_kappa(self._said, predict(self._target).argmax(1), self._classes)
 
-    def trust(self, predict: Predictor) -> float:
-        """0 where ``predict`` is at chance, 1 from half of the source's agreement with itself on."""
+    def trust(self, agreement: float) -> float:
+        """What an agreement earns: 0 at chance, 1 from half of the source's agreement with itself on."""
         if self.ceiling <= 0:
             return 0.0
-        return min(1.0, max(0.0, self.agreement(predict) / (ENOUGH * self.ceiling)))
+        return min(1.0, max(0.0, agreement / (ENOUGH * self.ceiling)))

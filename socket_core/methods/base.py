@@ -179,9 +179,13 @@ class Method:
             weight_decay=cfg.weight_decay,
         )
 
-    def trust_in(self, predict: Predictor) -> float:
-        """Weight of terms that trust ``predict``: its agreement on held-out TI pairs, or 1 if nothing is asked."""
-        return self.probe.trust(predict) if self.probe is not None and self.cfg.trust == "agreement" else 1.0
+    def agreement_of(self, predict: Predictor) -> float | None:
+        """Of ``predict`` with the source on held-out TI pairs; None if nothing is asked."""
+        return self.probe.agreement(predict) if self.probe is not None and self.cfg.trust == "agreement" else None
+
+    def trust_in(self, agreement: float | None) -> float:
+        """Weight of terms that trust predictions of this :meth:`agreement_of`."""
+        return self.probe.trust(agreement) if self.probe is not None and agreement is not None else 1.0
 
     def step(self, tr: TrBatch, ti: TiBatch | None) -> Terms:
         """The weighted loss terms of one step."""

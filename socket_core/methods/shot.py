@@ -24,6 +24,8 @@ class Shot(Method):
     trains = True
     recipe = "shot"
     prior: Tensor | None = None
+    agrees: float | None = None
+    """Of the target network with the source, at the last refresh; None where trust is not asked for."""
 
     def check(self) -> None:
         """Also refuses a job in which every term is off."""
@@ -46,7 +48,8 @@ class Shot(Method):
     def refresh(self, pool: Pool, seen: Reading | None = None) -> None:
         """New pseudo-labels and a new prior from the whole target set, and new trust, all in eval mode."""
         with bn_mode(self.target, "frozen"):
-            self.trust = self.trust_in(self.target)
+            self.agrees = self.agreement_of(self.target)
+        self.trust = self.trust_in(self.agrees)
         if self.weights.pl == 0 and self.cfg.prior == "uniform":
             return
         seen = seen or read(self.target, pool)

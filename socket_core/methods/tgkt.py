@@ -60,7 +60,7 @@ class Tgkt(Socket):
         if self.weights.kl > 0:
             with bn_mode(self.bridge, "frozen"):
                 self.teacher = torch.cat([self._teach(x).softmax(1) for x in pool.chunks()])
-                self._teacher_trust = self.trust_in(self._teach)
+                self._teacher_agrees = self.agreement_of(self._teach)
 
     @torch.no_grad()
     def refresh(self, pool: Pool, seen: Reading | None = None) -> None:
@@ -68,11 +68,9 @@ class Tgkt(Socket):
         super().refresh(pool, seen)
         if self.weights.kl == 0:
             return
-        self.teaches = self._teacher_trust
-        if self.probe is not None and self.cfg.trust == "agreement":
-            with bn_mode(self.bridge, "frozen"), bn_mode(self.target, "frozen"):
-                if self.probe.agreement(self._teach) < self.probe.agreement(self.target):
-                    self.teaches = 0.0
+        self.teaches = self.trust_in(self._teacher_agrees)
+        if self._teacher_agrees is not None and self.agrees is not None and self._teacher_agrees < self.agrees:
+            self.teaches = 0.0
 
     def _teach(self, x: Tensor) -> Tensor:
         out: Tensor = self.source(self.bridge(x))

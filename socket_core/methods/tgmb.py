@@ -70,7 +70,7 @@ class Tgmb(Method):
     def refresh(self, pool: Pool, seen: Reading | None = None) -> None:
         """New trust in the source's predictions on translated images."""
         with bn_mode(self.bridge, "batch"):
-            self.trust = self.trust_in(lambda x: self.source(self.bridge(x)))
+            self.trust = self.trust_in(self.agreement_of(lambda x: self.source(self.bridge(x))))
 
     def step(self, tr: TrBatch, ti: TiBatch | None) -> Terms:
         """Translates the TI batch, and the TR batch where a term needs it."""

@@ -208,7 +208,7 @@ class Fixed(PairProbe):
         """The next answer."""
         return next(self._answers)
 
-    def trust(self, predict: Predictor) -> float:
+    def trust(self, agreement: float) -> float:
         """Always the same."""
         return self._trust
 

@@ -97,18 +97,19 @@ def test_trust_is_agreement_over_half_of_what_the_source_reaches(
     probe = _probe(HALF, HALF)
     assert probe.ceiling == 1.0
     assert probe.agreement(lambda _: _says(answer)) == pytest.approx(agreement)
-    assert probe.trust(lambda _: _says(answer)) == pytest.approx(trust)
+    assert probe.trust(agreement) == pytest.approx(trust)
 
 
 def test_a_source_that_disagrees_with_itself_asks_for_less() -> None:
     probe = _probe(HALF, [0, 0, 0, 1, 0, 1, 1, 1])
     assert probe.ceiling == pytest.approx(0.5)
-    assert probe.trust(lambda _: _says([0, 0, 0, 1, 0, 0, 1, 1])) == pytest.approx(1.0)  # 0.25 of 0.25
+    agreement = probe.agreement(lambda _: _says([0, 0, 0, 1, 0, 0, 1, 1]))
+    assert probe.trust(agreement) == pytest.approx(1.0)  # 0.25 of 0.25
 
 
 @pytest.mark.parametrize("again", [[0, 0, 1, 1, 0, 0, 1, 1], [1, 1, 1, 1, 0, 0, 0, 0]])
 def test_nobody_is_trusted_where_the_source_does_not_know_itself(again: list[int]) -> None:
-    assert _probe(HALF, again).trust(lambda _: _says(HALF)) == 0.0
+    assert _probe(HALF, again).trust(1.0) == 0.0
 
 
 def test_the_probe_shows_the_target_halves_and_keeps_no_graph() -> None:
@@ -121,7 +122,7 @@ def test_the_probe_shows_the_target_halves_and_keeps_no_graph() -> None:
         assert not out.requires_grad
         return out
 
-    _probe(HALF, HALF).trust(predict)
+    _probe(HALF, HALF).agreement(predict)
     assert [int(v) for v in seen[0].flatten()] == list(range(8))
 
 
@@ -129,5 +130,6 @@ def test_the_probe_shows_the_target_halves_and_keeps_no_graph() -> None:
 @given(answers)
 def test_trust_lies_between_nothing_and_full(pairs: Answers) -> None:
     said = [a for a, _ in pairs]
-    trust = _probe(said, said).trust(lambda _: _says([b for _, b in pairs]))
+    probe = _probe(said, said)
+    trust = probe.trust(probe.agreement(lambda _: _says([b for _, b in pairs])))
     assert 0.0 <= trust <= 1.0

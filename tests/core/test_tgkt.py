@@ -217,10 +217,23 @@ def test_the_teacher_falls_silent_once_its_pupil_agrees_better(teacher: float, p
 
 
 def test_the_teacher_may_speak_again() -> None:
-    method = _agreeing(Fixed(0.3, 0.4, 0.4, 0.3))
+    method = _agreeing(Fixed(0.3, 0.4, 0.2))
     assert method.teaches == 0.0
     method.refresh(tr_loader())
     assert method.teaches == 1.0
+
+
+def test_the_frozen_teacher_is_asked_once_a_round_and_the_pupil_once_a_refresh() -> None:
+    asked: list[Predictor] = []
+
+    class Counting(Fixed):
+        def agreement(self, predict: Predictor) -> float:
+            asked.append(predict)
+            return 0.5
+
+    method = _agreeing(Counting())
+    method.refresh(tr_loader())
+    assert asked == [method._teach, method.target, method.target]
 
 
 def test_teacher_and_pupil_are_compared_by_what_they_say() -> None:

@@ -182,7 +182,7 @@ def test_trust_is_asked_for_the_source_on_translated_images() -> None:
     method, asked = _tgmb(), []
 
     class Asking(Fixed):
-        def trust(self, predict: Predictor) -> float:
+        def agreement(self, predict: Predictor) -> float:
             asked.append(predict(tr_batch().x))
             return 1.0
 

@@ -131,7 +131,7 @@ def test_the_probe_asks_the_source_about_the_colour_halves() -> None:
     assert ti.probe.ceiling == 1.0
     source = tiny_network().eval()
     assert ti.probe.agreement(source) == 1.0
-    assert ti.probe.trust(source) == 1.0
+    assert ti.probe.trust(1.0) == 1.0
 
 
 def test_the_ceiling_is_found_by_showing_another_view() -> None:
