@@ -83,7 +83,7 @@ def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
     session.tell("enrolled", {"sites": sorted(sites.values()), "refused": sorted(refused.values())})
     if record is not None:  # killed after a checkpoint and before its metrics were written
         session.close_round(state, record)
-    while state.round < job.rounds and not is_over(session.journal.read(), federation.patience):
+    while state.round < job.rounds and not is_over(session.journal.scores(), federation.patience):
         state, record = session.train_round(state)
         save_checkpoint(job.home / "checkpoints", state, session.identity, record)
         session.tell("checkpoint saved", {"round": state.round})
@@ -189,7 +189,7 @@ class _Session:
                 self.tell("reply", {"done": next(done), "of": len(sites)})
 
         weight = size * np.dtype(self.job.experiment.federation.update_dtype).itemsize
-        best = best_round(self.journal.read()) or 0
+        best = best_round(self.journal.scores()) or 0
         return self.sending.ask(state, list(sites), TRAIN, take, to_train=True, keep_round=best, reply_bytes=weight)
 
     def close_round(self, state: ServerState, record: dict[str, Any]) -> None:
@@ -200,14 +200,14 @@ class _Session:
             record["bytes_down"] += found.pop("parameter_bytes", 0)
             record |= found
         self.tell("evaluated", {"round": state.round})
-        if best_round([*self.journal.read(), record]) == state.round:
+        if best_round([*self.journal.scores(), record]) == state.round:
             write_checkpoint(self._best, state, self.identity, record)
         self.journal.append(record)
         self.tell("round closed", record)
 
     def chosen(self, state: ServerState) -> ServerState:
         """The state of the best round, or ``state``, the last, if rounds are not scored."""
-        if best_round(self.journal.read()) in (None, state.round):
+        if best_round(self.journal.scores()) in (None, state.round):
             return state
         return read_checkpoint(self._best, self.identity)[0]
 

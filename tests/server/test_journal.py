@@ -47,3 +47,19 @@ def test_truncating_a_missing_journal_makes_an_empty_one(tmp_path: Path) -> None
     journal = Journal(tmp_path / "rounds.jsonl")
     journal.truncate(5)
     assert journal.path.read_bytes() == b""
+
+
+def test_scores_follow_the_file_and_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "rounds.jsonl")
+    records = [{"round": r, "validation": {"mean": r / 4}, "held_out": {"site": [1] * 99}} for r in (1, 2, 3)]
+    journal.append(records[0])
+    first = [{"round": 1, "validation": {"mean": 0.25}}]
+    assert journal.scores() == first
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "read", None)  # whoever reads the file again fails
+        journal.append(records[1])
+        journal.append({"round": 3, "sites": ["a"]})
+        assert journal.scores() == [*first, {"round": 2, "validation": {"mean": 0.5}}, {"round": 3}]
+    journal.truncate(1)
+    assert journal.scores() == first
+    assert Journal(journal.path).scores() == first
