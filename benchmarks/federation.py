@@ -46,10 +46,11 @@ def release_in(home: Path, experiment: Experiment) -> None:
         mean=data.mean,
         std=data.std,
         source_accuracy=0.0,
-        epochs=1,
+        epochs=experiment.source.epochs,
         seed=experiment.seed,
         best_epoch=1,
         confirm_batchnorm=True,
+        settings_digest=experiment.source_digest(),  # so that a ServerApp takes it for the one that it would train
     )
 
 

@@ -10,8 +10,8 @@ from benchmarks.harness import Run
 from benchmarks.record import Part
 
 PARTS = ("step", "data", "refresh", "wire", "aggregate", "memory", "rounds", "scale", "sites", "dp_step", "gpu")
-OPTIONAL = ("deployed",)
-"""Parts that start processes of a real deployment, for minutes."""
+OPTIONAL = ("deployed", "simulated")
+"""Parts that start Flower's own processes, for minutes."""
 
 
 Measure = Callable[[Run], Part]
