@@ -26,7 +26,7 @@ from server.state import ServerState
 from server.waiting import Waiting, put_down, unusable
 from socket_core.config import UpdateType
 from socket_core.exchange import Flat, Spec
-from socket_core.packing import Difference, as_it_is, pack, stretches
+from socket_core.packing import Difference, Packed, as_it_is, pack, stretches
 from socket_core.stages import place_of
 
 
@@ -72,19 +72,25 @@ def rounded(
         return after, None
     base, parameters = before.parameters, after.parameters
     change = pack(Difference(parameters, base), specs, dtype, where="federation.download_dtype")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unusable(folder, "made", error) from None
-    path, earlier = folder / f"round-{after.round:05d}.bin", list(folder.glob("round-*.bin"))
-    path.unlink(missing_ok=True)  # of a run that was interrupted
-    aim, step = put_down(path, [as_it_is(parameters), change])
-    for old in earlier:
-        if old != path:
-            old.unlink()
+    aim, step = _in_files(folder, after.round, [as_it_is(parameters), change])
     for start, stop in stretches(len(base)):
         np.add(base[start:stop], change.floats(start, stop), out=parameters[start:stop])
     return replace(after, unrounded=aim), NextStep(sha256(base), step)
+
+
+def _in_files(folder: Path, round_: int, changes: list[Packed]) -> list[Waiting]:
+    """The changes of a round in its file; those of earlier rounds go once it is there."""
+    path = folder / f"round-{round_:05d}.bin"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # of a run that was interrupted
+        waiting = put_down(path, changes)
+        for old in folder.glob("round-*.bin"):
+            if old != path:
+                old.unlink()
+    except OSError as error:
+        raise unusable(folder, "used", error) from None
+    return waiting
 
 
 Way = NextStep | Literal["whole", "held"]

@@ -92,7 +92,7 @@ def put_down(path: Path, arrays: Sequence[Change]) -> list[Waiting]:
 def unusable(path: Path, what: str, error: OSError) -> FederationError:
     """The error for a file that cannot be made, read or written, as ``what`` says."""
     return FederationError(
-        f"the place where updates wait to be summed cannot be {what} ({error.strerror or error})",
+        f"a file in which changes wait cannot be {what} ({error.strerror or error})",
         where=str(path),
         remedy='make room on that disk, then run again with resume="yes": the last checkpoint is intact',
     )

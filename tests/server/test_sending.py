@@ -154,7 +154,7 @@ def test_the_files_of_one_round_lie_on_the_disk_whatever_an_earlier_run_has_left
 
 def test_a_disk_that_takes_no_file_ends_the_round_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FederationError, match=rf"(?s){tmp_path / 'file'}.*cannot be made.*make room"):
+    with pytest.raises(FederationError, match=rf"(?s){tmp_path / 'file'}.*cannot be used.*make room"):
         rounded(*states([1, 2, 3, 4, 5]), SPECS, "int8", tmp_path / "file")
 
 
