@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -214,3 +214,20 @@ def test_the_time_in_which_replies_are_taken_is_not_the_sites() -> None:
     grid = Grid(late={13: 0.3})
     assert exchange(grid, [requests], TRAIN, group="g", deadline_seconds=0.4, take=slowly) == []
     assert taken[-1] == 13
+
+
+def test_a_lot_is_made_when_the_one_before_has_been_sent_and_let_go() -> None:
+    grid, sent, made = Grid(), list[int](), list[dict[int, RecordDict]]()
+
+    def lots() -> Iterator[dict[int, RecordDict]]:
+        for nodes in ((NODES[0], NODES[2]), (NODES[1],)):
+            sent.append(len(grid.pushed))
+            assert all(lot == {} for lot in made)
+            made.append(dict.fromkeys(nodes, encode(EnrolRequest())))
+            yield made[-1]
+
+    taken = list[int]()
+    silent = exchange(grid, lots(), TRAIN, group="g", deadline_seconds=5, take=lambda node, _: taken.append(node))
+    assert sent == [0, 2]
+    assert sorted(taken) == list(NODES)
+    assert silent == []

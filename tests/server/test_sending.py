@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from server.state import ServerState, init
 from socket_core.combined import combined_digest
 from socket_core.config import UpdateType
 from socket_core.errors import FederationError
+from socket_core.exchange import Flat
 from socket_core.packing import pack
 from tests.server.builders import BAD_NODE, Bench, ChangingNodes, Kill, RecordingGrid, World, same_state, short_bench
 
@@ -100,9 +102,13 @@ def test_bytes_of_a_round_with_int8_both_ways_are_a_quarter_of_one_float32_copy_
 # --- rounding down
 
 
+def states_of(before: Flat, after: Flat, round_: int = 1) -> tuple[ServerState, ServerState]:
+    return ServerState("job", round_ - 1, before), ServerState("job", round_, after)
+
+
 def states(change: Any, round_: int = 1) -> tuple[ServerState, ServerState]:
-    before = ServerState("job", round_ - 1, np.linspace(-1, 1, 5, dtype=np.float32))
-    return before, ServerState("job", round_, before.parameters + np.asarray(change, np.float32))
+    before = np.linspace(-1, 1, 5, dtype=np.float32)
+    return states_of(before, before + np.asarray(change, np.float32), round_)
 
 
 SPECS = (("a", (2,)), ("b", (3,)))
@@ -150,6 +156,24 @@ def test_the_files_of_one_round_lie_on_the_disk_whatever_an_earlier_run_has_left
         assert [path.name for path in tmp_path.iterdir()] == [f"round-{round_:05d}.bin"]
         assert state.unrounded is not None
         assert state.unrounded.floats().tolist() == states([1, 2, 3, 4, 5])[1].parameters.tolist()
+
+
+@pytest.mark.parametrize(("dtype", "step"), [("float16", 0.5), ("int8", 0.25)])
+def test_rounding_takes_the_step_and_three_tensors_beside_the_two_sets(
+    tmp_path: Path, dtype: UpdateType, step: float
+) -> None:
+    """In copies of the parameters: no third set of them in float32, and no more for a network of many tensors."""
+    tensors, size = 32, 1 << 16
+    before, after = states_of(np.zeros(tensors * size, np.float32), np.ones(tensors * size, np.float32))
+    specs = tuple((f"t{i}", (size,)) for i in range(tensors))
+    tracemalloc.start()
+    try:
+        held = tracemalloc.get_traced_memory()[0]
+        rounded(before, after, specs, dtype, tmp_path)
+        peak = (tracemalloc.get_traced_memory()[1] - held) / after.parameters.nbytes
+    finally:
+        tracemalloc.stop()
+    assert step < peak < step + 3.5 / tensors
 
 
 def test_a_disk_that_takes_no_file_ends_the_round_with_its_name(tmp_path: Path) -> None:
