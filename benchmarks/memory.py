@@ -2,8 +2,8 @@
 
 Payloads are updates in float32, whatever they travel in. The baseline is what is there when sites have enrolled: the
 release, the global parameters, libraries. Above it come request, replies, screening, sum and checkpoint, and all that
-Flower's client of the SuperLink does to send and unpack. One site loses its parameters before each round, so that some
-are sent steps and one is sent all of them.
+Flower's grid does to pack and unpack. One site comes anew to each round and holds nothing, so that it is sent all
+parameters while the others are sent none, or the step.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from benchmarks.record import Figure, Part
 from benchmarks.stand_ins import MeteredGrid, SuperLinkStandIn
 from benchmarks.subjects import RESNET50, TINY, experiment
 from deploy.commands import OWNER_MEMORY
-from protos.codec import ENROL, TRAIN, decode, encode, refusal, sha256, specs_to_proto
-from protos.wire_pb2 import REASON_BASE, Enrolment, Evaluation, RoundRequest, Update
+from protos.codec import ENROL, TRAIN, decode, encode, sha256, specs_to_proto
+from protos.wire_pb2 import Enrolment, Evaluation, RoundRequest, Update
 from server import rounds
 from server.job import Job
 from server.sources import source_files
@@ -35,8 +35,8 @@ from socket_core.packing import pack
 
 MEGABYTE = 2**20
 ROUNDS = 3
-FORGETFUL = 2
-"""Node of the site that holds nothing when a round begins."""
+FIRST, LATER = 2, 1000
+"""Node of the first site, and what is added to it when that site comes anew."""
 TYPES: tuple[UpdateType, ...] = get_args(UpdateType)
 """What changes travel in, up and down."""
 
@@ -62,14 +62,13 @@ class StandIns:
 
     def answer(self, message: Message) -> RecordDict:
         """To any request."""
-        site, kind = f"site-{message.metadata.dst_node_id:03d}", message.metadata.message_type
+        number, kind = message.metadata.dst_node_id % LATER, message.metadata.message_type
+        site, held = f"site-{number:03d}", b"others of 32 bytes; nobody's sum" if number == FIRST else b""
         if kind == ENROL:
-            return encode(Enrolment(site=site, modality="depth", has_release=True))
+            return encode(Enrolment(site=site, modality="depth", has_release=True, parameters_sha256=held))
         request = decode(message.content, RoundRequest)
         if kind != TRAIN:
             return encode(Evaluation(experiment=request.experiment, site=site, round=request.round))
-        if request.base_sha256 and message.metadata.dst_node_id == FORGETFUL:
-            return refusal(site, REASON_BASE)
         update = Update(experiment=request.experiment, site=site, round=request.round, examples=10)
         update.tensors.extend(specs_to_proto(self.specs, self.dtype))
         update.scales.extend(self._delta.scales.tolist())
@@ -87,7 +86,7 @@ def some_rounds(backbone: str, sites: int, dtype: UpdateType) -> Found:
         release_in(home, asked)
         job = Job.of(asked, source_files(home, asked), home / "job")
         stand_ins = StandIns(asked, job)
-        link = SuperLinkStandIn(stand_ins.answer, range(FORGETFUL, sites + FORGETFUL))
+        link = SuperLinkStandIn(stand_ins.answer, range(FIRST, sites + FIRST))
         grid, started = MeteredGrid(link), list[float]()
 
         def observe(step: str, _facts: dict[str, Any]) -> None:
@@ -95,6 +94,8 @@ def some_rounds(backbone: str, sites: int, dtype: UpdateType) -> Found:
                 grid.begin()
                 link.spent = 0.0
                 started.append(time.process_time())
+            elif step == "round closed":
+                link.nodes[0] += LATER
 
         rounds.run(grid, job, observe)
         seconds = time.process_time() - started[0] - link.spent
@@ -104,6 +105,7 @@ def some_rounds(backbone: str, sites: int, dtype: UpdateType) -> Found:
         "payloads": max(grid.around, grid.of_flower) / payload,
         "around": grid.around / payload,
         "seconds": seconds / ROUNDS,
+        "pushed": link.pushed / MEGABYTE / payload,
         "payload_mb": payload,
     }
 
@@ -126,4 +128,5 @@ def measure(run: Run) -> Part:
         fit = line(counts, [one["seconds"] for one in found])
         figures.append(Figure(f"{name}: server, each further update", fit.slope, "s"))
     payload = found[0]["payload_mb"]
-    return Part({"payload": f"{payload:.1f} MB", "rounds": ROUNDS, "processes": "one for each row"}, figures)
+    settings = {"payload": f"{payload:.1f} MB", "rounds": ROUNDS, "processes": "one for each row"}
+    return Part(settings | OWNER_MEMORY, figures)

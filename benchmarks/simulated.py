@@ -53,7 +53,7 @@ def measure(run: Run) -> Part:
     """Four sites that train as in the demo, and two hundred that take one step."""
     few, many = (2, 4) if run.quick else (4, 200)
     limits = {"evaluate_every": 0, "partition": "iid", "enrol_seconds": 3600.0, "deadline_seconds": 3600.0}
-    trained = {"sites": few, "quorum": few, "rounds": run.rounds(6, quick=2), "steps": 2 if run.quick else 40}
+    trained = {"sites": few, "quorum": few, "rounds": max(2, run.rounds(6, quick=2)), "steps": 2 if run.quick else 40}
     crowd = {"sites": many, "quorum": many, "rounds": 3, "steps": 1}
     figures = []
     for federation, data, method in (

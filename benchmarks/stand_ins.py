@@ -1,8 +1,9 @@
-"""Sites that answer at once, behind Flower's own client of the SuperLink: what the owner's server needs, all of it.
+"""Sites that answer at once, behind Flower's own grid: what the owner's server needs.
 
 :class:`server.local_grid.LocalGrid` holds all replies of a round, and copies of them: what a server needs cannot be
-seen through it. Here Flower's :class:`HttpGrid` works as it does deployed, with its copies when it sends and unpacks;
-only the SuperLink behind it is a stand-in, which makes a reply when it is pulled and keeps no array that is pushed.
+seen through it. Here Flower's :class:`HttpGrid` works as it does deployed, with its copies when it packs and unpacks.
+Its HTTP client and the SuperLink behind that are a stand-in, which makes a reply when it is pulled and keeps no array
+that is pushed.
 """
 
 from __future__ import annotations
@@ -43,13 +44,14 @@ class SuperLinkStandIn:
         nodes: Their ids.
 
     Attributes:
-        spent: CPU seconds that answers took: not the server's.
+        nodes: Who is there now.
+        spent: CPU seconds that the stand-in took: not the server's.
         pushed: Bytes of objects that came.
         pulled: Bytes of objects that went.
     """
 
     def __init__(self, answer: Answer, nodes: Iterable[int]) -> None:
-        self._answer, self._nodes = answer, list(nodes)
+        self._answer, self.nodes = answer, list(nodes)
         self._asked = dict[str, tuple[Any, list[str]]]()
         self._payloads, self._objects = dict[str, bytes](), dict[str, InflatableObject]()
         self._lock = threading.Lock()  # Flower pushes and pulls objects in threads
@@ -57,41 +59,41 @@ class SuperLinkStandIn:
 
     def GetNodes(self, _request: Any) -> Any:
         """All nodes."""
-        return runtime_pb2.GetNodesResponse(nodes=[NodeInfo(node_id=node) for node in self._nodes])
+        return runtime_pb2.GetNodesResponse(nodes=[NodeInfo(node_id=node) for node in self.nodes])
 
     def PushMessages(self, request: Any) -> Any:
         """Notes who is asked, and wants all objects."""
-        wanted = []
+        wanted, started = list[str](), time.thread_time()
         for message, tree in zip(request.messages_list, request.message_object_trees, strict=True):
             objects = list(_ids(tree))
             self._asked[message.metadata.message_id] = message, objects
             wanted += objects
         ids = [message.metadata.message_id for message in request.messages_list]
+        self._took(started)
         return runtime_pb2.PushAppMessagesResponse(message_ids=ids, objects_to_push=wanted, session_id="session")
 
     def PushObject(self, request: Any) -> Any:
         """Keeps payloads and lets arrays go, as a SuperLink that is another process."""
-        content = request.object_content
-        with self._lock:
-            self.pushed += len(content)
-            if get_object_type_from_object_content(content) == "ConfigRecord":
-                self._payloads[request.object_id] = content
+        started, content = time.thread_time(), request.object_content
+        if get_object_type_from_object_content(content) == "ConfigRecord":
+            self._payloads[request.object_id] = content
+        self._took(started, pushed=len(content))
         return message_pb2.PushObjectResponse(stored=True)
 
     def PullMessages(self, request: Any) -> Any:
         """The replies asked for, without their objects."""
-        started = time.process_time()
+        started = time.thread_time()
         replies = [self._reply(*self._asked.pop(i)) for i in list(request.message_ids) if i in self._asked]
-        self.spent += time.process_time() - started
+        self._took(started)
         return runtime_pb2.PullAppMessagesResponse(
             messages_list=[message for message, _ in replies], message_object_trees=[tree for _, tree in replies]
         )
 
     def PullObject(self, request: Any) -> Any:
         """An object, in bytes of its own as if it had come over a network."""
-        with self._lock:
-            content = self._objects[request.object_id].deflate()  # stays: replies share arrays
-            self.pulled += len(content)
+        started = time.thread_time()
+        content = self._objects[request.object_id].deflate()  # it stays: replies share arrays
+        self._took(started, pulled=len(content))
         return message_pb2.PullObjectResponse(object_found=True, object_available=True, object_content=content)
 
     def ConfirmMessageReceived(self, _request: Any) -> Any:
@@ -100,6 +102,11 @@ class SuperLinkStandIn:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _took(self, started: float, *, pushed: int = 0, pulled: int = 0) -> None:
+        with self._lock:
+            self.spent += time.thread_time() - started
+            self.pushed, self.pulled = self.pushed + pushed, self.pulled + pulled
 
     def _reply(self, asked: Any, objects: list[str]) -> tuple[Any, Any]:
         payload = next(self._payloads[identifier] for identifier in objects if identifier in self._payloads)

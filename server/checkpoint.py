@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from server.state import PooledBatchNorm, ServerState
+from server.waiting import Waiting
 from socket_core.errors import FederationError
 from socket_core.exchange import Flat
 from socket_core.files import put_atomically
@@ -25,6 +26,8 @@ from socket_core.packing import Change, as_it_is, stretches
 
 SCHEMA_VERSION = 2
 KEEP = 2
+UNROUNDED = "unrounded"
+"""The tensor that stays in the file."""
 
 
 class OtherJobError(FederationError):
@@ -39,7 +42,12 @@ class Identity:
     release_digest: str
 
 
-def save_checkpoint(folder: Path, state: ServerState, identity: Identity, record: dict[str, Any]) -> Path:
+def checkpoint_file(folder: Path, round_: int) -> Path:
+    """Where the checkpoint of a round lies."""
+    return folder / f"round-{round_:05d}.safetensors"
+
+
+def save_checkpoint(folder: Path, state: ServerState, identity: Identity, record: dict[str, Any]) -> ServerState:
     """Writes the checkpoint of a round and drops all but the newest two.
 
     Args:
@@ -47,12 +55,15 @@ def save_checkpoint(folder: Path, state: ServerState, identity: Identity, record
         state: The state after the round.
         identity: What it belongs to.
         record: The round's metrics, kept until they are in ``rounds.jsonl``.
+
+    Returns:
+        The same state; of what it keeps in a file, that is the checkpoint now.
     """
-    path = folder / f"round-{state.round:05d}.safetensors"
+    path = checkpoint_file(folder, state.round)
     write_checkpoint(path, state, identity, record)
     for old in sorted(folder.glob("round-*.safetensors"))[:-KEEP]:
         old.unlink()
-    return path
+    return replace(state, unrounded=_waiting_in(path, UNROUNDED)) if state.unrounded is not None else state
 
 
 def write_checkpoint(path: Path, state: ServerState, identity: Identity, record: dict[str, Any]) -> None:
@@ -63,7 +74,7 @@ def write_checkpoint(path: Path, state: ServerState, identity: Identity, record:
     if state.bridge is not None:
         tensors["bridge"] = as_it_is(state.bridge)
     if state.unrounded is not None:
-        tensors["unrounded"] = state.unrounded
+        tensors[UNROUNDED] = state.unrounded
     metadata = {
         "schema_version": str(SCHEMA_VERSION),
         "experiment": state.experiment,
@@ -118,7 +129,8 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            tensors = {key: _flat(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            loaded = {key: _flat(file.get_tensor(key)) for key in file.keys() if key != UNROUNDED}  # noqa: SIM118 (no dict)
+            unrounded = _waiting_in(path, UNROUNDED) if UNROUNDED in file.keys() else None  # noqa: SIM118
         schema = int(metadata["schema_version"])
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise _unreadable(path, type(error).__name__) from None
@@ -128,7 +140,10 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
             where=str(path),
             remedy="resume with the version that wrote it, or start in another folder",
         )
-    if metadata.pop("sha256", "") != _sum({k: as_it_is(t) for k, t in tensors.items()}, metadata):
+    tensors: dict[str, Change] = {key: as_it_is(tensor) for key, tensor in loaded.items()}
+    if unrounded is not None:
+        tensors[UNROUNDED] = unrounded
+    if metadata.pop("sha256", "") != _sum(tensors, metadata):
         raise _unreadable(path, "its sum is another")
     found = Identity(metadata["experiment_digest"], metadata["release_digest"])
     if found != identity:
@@ -138,10 +153,9 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
             where=str(path),
             remedy=f"resume with the {what} that it was made with, or start in another folder",
         )
-    pooled = PooledBatchNorm(tensors["bn_mean"], tensors["bn_var"]) if "bn_mean" in tensors else None
-    round_, parameters = int(metadata["round"]), tensors["parameters"]
-    unrounded = as_it_is(tensors["unrounded"]) if "unrounded" in tensors else None
-    state = ServerState(metadata["experiment"], round_, parameters, pooled, tensors.get("bridge"), unrounded)
+    pooled = PooledBatchNorm(loaded["bn_mean"], loaded["bn_var"]) if "bn_mean" in loaded else None
+    round_, parameters = int(metadata["round"]), loaded["parameters"]
+    state = ServerState(metadata["experiment"], round_, parameters, pooled, loaded.get("bridge"), unrounded)
     return state, json.loads(metadata["record"])
 
 
@@ -150,6 +164,23 @@ def _flat(tensor: NDArray[np.generic]) -> Flat:
     if tensor.dtype != np.float32 or tensor.ndim != 1:
         raise ValueError("a tensor that is not flat or not float32")
     return tensor  # type: ignore[return-value]  # a comparison of dtypes narrows nothing
+
+
+def _waiting_in(path: Path, key: str) -> Waiting:
+    """A tensor of a sound safetensors file that stays where it is.
+
+    Raises:
+        ValueError: If it is not flat or not float32.
+        OSError: If the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        found = json.loads(file.read(size))[key]
+    if found["dtype"] != "F32" or len(found["shape"]) != 1:
+        raise ValueError("a tensor that is not flat or not float32")
+    none = as_it_is(np.empty(0, np.float32))
+    offset, (length,) = 8 + size + found["data_offsets"][0], found["shape"]
+    return Waiting(path, offset, length, np.dtype(np.float32), none.scales, none.ends)
 
 
 def _unreadable(path: Path, why: str) -> FederationError:

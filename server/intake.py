@@ -17,7 +17,8 @@ from flwr.app import Message
 from protos.codec import size_of
 from server.aggregation import SiteUpdate, Statistics
 from server.screening import Expectation, Rejected, Why, screen
-from server.waiting import put_down, unusable
+from server.waiting import put_down, unwritable
+from socket_core.packing import Change, Packed
 
 
 class Intake:
@@ -45,7 +46,7 @@ class Intake:
         try:
             self._folder.mkdir(parents=True)
         except OSError as error:
-            raise unusable(self._folder, "made", error) from None
+            raise unwritable(self._folder, error) from None
         return self
 
     def __exit__(
@@ -84,5 +85,12 @@ class Intake:
         arrays = [update.delta]
         if update.batchnorm is not None:
             arrays += [update.batchnorm.mean, update.batchnorm.var]
-        delta, *moments = put_down(path, arrays)
+        delta, *moments = put_down(path, [_in_memory(array) for array in arrays])
         return replace(update, delta=delta, batchnorm=Statistics(*moments) if moments else None)
+
+
+def _in_memory(change: Change) -> Packed:
+    """What screening has just read out of a message."""
+    if not isinstance(change, Packed):
+        raise TypeError("only what is in memory is written down")
+    return change

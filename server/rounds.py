@@ -2,13 +2,14 @@
 
 Flower's own strategies have no start round, no quorum with a deadline and no hook between steps
 (docs/adr/0003). Killing the server between any two steps and resuming gives the same end state, to the bit:
-a round changes nothing on disk until its checkpoint is renamed into place.
+a round changes nothing that a resumed run reads until its checkpoint is renamed into place.
 """
 
 from __future__ import annotations
 
 import itertools
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +40,7 @@ from server.job import Job
 from server.journal import Journal
 from server.protection import Protection
 from server.screening import Expectation, Rejected
-from server.sending import Sending, Sent, rounded
+from server.sending import Sending, Sent, round_in_place
 from server.state import ServerState, init
 from socket_core.combined import combine, combined_digest
 from socket_core.engine import make_bridge
@@ -51,6 +52,9 @@ from socket_core.stages import Stage, place_of
 
 LACKS_RELEASE = reason_name(REASON_RELEASE)
 """Why a site whose kept release was damaged leaves a round out: it gets the release again before the next one."""
+
+ROUNDING = "rounding"
+"""Folder of a job's home for what rounding leaves until it is sent; there while a job runs."""
 
 Observer = Callable[[str, dict[str, Any]], None]
 """Called with the name of a step that has just ended, and facts about it."""
@@ -71,7 +75,14 @@ def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
         FederationError: If the quorum is not reached or a checkpoint does not fit; the newest checkpoint
             stays valid, and a run with ``resume`` goes on from it.
     """
-    session = _Session(grid, job, observe or (lambda _step, _facts: None))
+    try:
+        return _run(_Session(grid, job, observe or (lambda _step, _facts: None)))
+    finally:
+        shutil.rmtree(job.home / ROUNDING, ignore_errors=True)
+
+
+def _run(session: _Session) -> ServerState:
+    grid, job = session.grid, session.job
     state, record = _open(job, session.identity, session.journal)
     if session.protection is not None:
         session.protection.check(state)
@@ -85,7 +96,7 @@ def run(grid: Grid, job: Job, observe: Observer | None = None) -> ServerState:
         session.close_round(state, record)
     while state.round < job.rounds and not is_over(session.journal.scores(), federation.patience):
         state, record = session.train_round(state)
-        save_checkpoint(job.home / "checkpoints", state, session.identity, record)
+        state = save_checkpoint(job.home / "checkpoints", state, session.identity, record)
         session.tell("checkpoint saved", {"round": state.round})
         session.close_round(state, record)
         if state.round < job.rounds:  # who came meanwhile takes part from the next round on
@@ -168,8 +179,8 @@ class _Session:
             _require_quorum(updates, refused, self.roll, federation.quorum, expected.round)
             blur, charged = protection.spend(state.experiment, updates) if protection is not None else (None, {})
             after = apply(state, updates, federation.weighting, stage, blur)
-        folder = self.job.home / "rounding"
-        state, self.sending.step = rounded(state, after, self._tensors["adapt"], federation.download_dtype, folder)
+        folder, specs = self.job.home / ROUNDING, self._tensors["adapt"]
+        state, self.sending.step = round_in_place(state, after, specs, federation.download_dtype, folder)
         self.tell("aggregated", {"round": state.round})
         seconds, release_bytes, self._release_bytes = time.monotonic() - started, self._release_bytes, 0
         record = _record(state, updates, refused) | {"stage": stage} | charged

@@ -7,6 +7,7 @@ owner's memory of this is lost in a crash: sites say it again when they enrol.
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from server.enrolment import Roll
 from server.job import Job, Step, request_for
 from server.messaging import exchange
 from server.state import ServerState
-from server.waiting import Waiting, put_down, unusable
+from server.waiting import Waiting, put_down, unwritable
 from socket_core.config import UpdateType
 from socket_core.exchange import Flat, Spec
 from socket_core.packing import Difference, Packed, as_it_is, pack, stretches
@@ -31,8 +32,8 @@ from socket_core.stages import place_of
 
 
 @dataclass(frozen=True)
-class NextStep:
-    """The step between a round's parameters and the next ones, in a file until it is sent.
+class WaitingStep:
+    """The step from the parameters of the round before, in a file until it is sent.
 
     Attributes:
         base_sha256: Of the parameters before it.
@@ -47,9 +48,9 @@ class NextStep:
         return Step(self.base_sha256, self.change.packed())
 
 
-def rounded(
+def round_in_place(
     before: ServerState, after: ServerState, specs: tuple[Spec, ...], dtype: UpdateType, folder: Path
-) -> tuple[ServerState, NextStep | None]:
+) -> tuple[ServerState, WaitingStep | None]:
     """The state after a round as sites can be brought to it, and the step that does so.
 
     Owner and sites add the same values to the same parameters and have the same ones then, to the bit. What rounding
@@ -61,8 +62,8 @@ def rounded(
         after: As aggregation made it. Its parameters are used up: the rounded ones are put in their place.
         specs: Keys and shapes of the parameters.
         dtype: What a step travels in. In float32 there is none: it would be no smaller than the parameters.
-        folder: Where this round's files are put; those of earlier rounds go. None is needed after a crash: a checkpoint
-            holds all of its state.
+        folder: An own folder, emptied first, for the two files: the one is needed until the checkpoint is there, which
+            holds all of the state, the other until the step has been sent.
 
     Raises:
         MethodError: If a parameter has changed beyond what the type holds.
@@ -75,25 +76,20 @@ def rounded(
     aim, step = _in_files(folder, after.round, [as_it_is(parameters), change])
     for start, stop in stretches(len(base)):
         np.add(base[start:stop], change.floats(start, stop), out=parameters[start:stop])
-    return replace(after, unrounded=aim), NextStep(sha256(base), step)
+    return replace(after, unrounded=aim), WaitingStep(sha256(base), step)
 
 
 def _in_files(folder: Path, round_: int, changes: list[Packed]) -> list[Waiting]:
-    """The changes of a round in its file; those of earlier rounds go once it is there."""
-    path = folder / f"round-{round_:05d}.bin"
+    """The changes of a round, in a file that is alone in its folder."""
+    shutil.rmtree(folder, ignore_errors=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # of a run that was interrupted
-        waiting = put_down(path, changes)
-        for old in folder.glob("round-*.bin"):
-            if old != path:
-                old.unlink()
+        folder.mkdir(parents=True)
     except OSError as error:
-        raise unusable(folder, "used", error) from None
-    return waiting
+        raise unwritable(folder, error) from None
+    return put_down(folder / f"round-{round_:05d}.bin", changes)
 
 
-Way = NextStep | Literal["whole", "held"]
+Way = WaitingStep | Literal["whole", "held"]
 """How a round's parameters come to a site."""
 
 
@@ -136,7 +132,7 @@ class Sending:
         self._grid, self._job, self._roll = grid, job, roll
         self._initial = sha256(initial)
         self._digest: tuple[weakref.ref[Flat] | None, bytes] = None, b""
-        self.step: NextStep | None = None
+        self.step: WaitingStep | None = None
 
     def ask(
         self,
@@ -168,9 +164,9 @@ class Sending:
         """
         sent, left = Sent(), list(nodes)
 
-        def lots(nodes: list[int]) -> Iterator[dict[int, RecordDict]]:
+        def lots(asked: list[int]) -> Iterator[dict[int, RecordDict]]:
             nonlocal sent
-            for way, some in self._ways(state, nodes):
+            for way, some in self._ways(state, asked):
                 lot = dict.fromkeys(
                     some,
                     request_for(
@@ -178,7 +174,7 @@ class Sending:
                         state,
                         to_train=to_train,
                         keep_round=keep_round,
-                        by=way.read() if isinstance(way, NextStep) else way,
+                        by=way.read() if isinstance(way, WaitingStep) else way,
                         digest=self._digest_of(state),
                     ),
                 )
@@ -186,7 +182,7 @@ class Sending:
                 yield lot
 
         for last in (False, True):
-            asked, left = left, []
+            these, left = left, list[int]()
 
             def take_one(node: int, reply: Message, last: bool = last, lacking: list[int] = left) -> None:
                 if not last and _lacks_base(reply):
@@ -197,7 +193,7 @@ class Sending:
 
             silent = exchange(
                 self._grid,
-                lots(asked),
+                lots(these),
                 message_type,
                 group=str(state.round),
                 deadline_seconds=self._job.experiment.federation.deadline_seconds,

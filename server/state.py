@@ -31,7 +31,8 @@ class ServerState:
         batchnorm: Pooled statistics, once a round with ``bn_policy: pooled`` is over.
         bridge: Parameters of the shared translator, where there is one, in the order of ``bridge_specs``.
         unrounded: What ``parameters`` would be had no change been rounded on its way down; None where none was. Needed
-            once a round, a stretch at a time: it may lie in a file.
+            once a round, a stretch at a time: it lies in a file, once the round is over in the checkpoint, and can be
+            read as long as that is there.
     """
 
     experiment: str

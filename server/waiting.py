@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from socket_core.errors import FederationError
 from socket_core.exchange import Flat
-from socket_core.packing import Change, Packed, Values, widened
+from socket_core.packing import Packed, Values, widened
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +59,18 @@ class Waiting:
         try:
             values: Values = np.fromfile(self.path, self.dtype, count, offset=self.offset + start * self.dtype.itemsize)
         except OSError as error:
-            raise unusable(self.path, "read", error) from None
+            raise _unreadable(self.path, error.strerror or str(error)) from None
         if len(values) != count:
-            raise unusable(self.path, "read", OSError("it is cut short"))
+            raise _unreadable(self.path, "it is cut short")
         return values
 
 
-def put_down(path: Path, arrays: Sequence[Change]) -> list[Waiting]:
+def put_down(path: Path, changes: Sequence[Packed]) -> list[Waiting]:
     """The same changes, one behind the other in a new file.
 
     Args:
         path: The file, in a folder that is there.
-        arrays: In memory.
+        changes: In memory.
 
     Raises:
         FederationError: If the file cannot be written.
@@ -78,21 +78,27 @@ def put_down(path: Path, arrays: Sequence[Change]) -> list[Waiting]:
     waiting = []
     try:
         with path.open("xb") as file:
-            for array in arrays:
-                if not isinstance(array, Packed):
-                    raise TypeError("only what is in memory is written down")
-                values = array.values
-                waiting.append(Waiting(path, file.tell(), len(values), values.dtype, array.scales, array.ends))
+            for change in changes:
+                values = change.values
+                waiting.append(Waiting(path, file.tell(), len(values), values.dtype, change.scales, change.ends))
                 file.write(np.ascontiguousarray(values).data)
     except OSError as error:
-        raise unusable(path, "written", error) from None
+        raise unwritable(path, error) from None
     return waiting
 
 
-def unusable(path: Path, what: str, error: OSError) -> FederationError:
-    """The error for a file that cannot be made, read or written, as ``what`` says."""
+def unwritable(path: Path, error: OSError) -> FederationError:
+    """The error for a file or folder of waiting changes that cannot be made or written."""
     return FederationError(
-        f"a file in which changes wait cannot be {what} ({error.strerror or error})",
+        f"a place where changes wait cannot be written ({error.strerror or error})",
         where=str(path),
         remedy='make room on that disk, then run again with resume="yes": the last checkpoint is intact',
+    )
+
+
+def _unreadable(path: Path, why: str) -> FederationError:
+    return FederationError(
+        f"a change that waits in a file cannot be read ({why})",
+        where=str(path),
+        remedy='leave the folder of a running job alone, then run again with resume="yes": it starts at a checkpoint',
     )

@@ -94,13 +94,13 @@ def ends_of(specs: Sequence[Spec]) -> NDArray[np.int64]:
 
 
 def pack(
-    change: Flat | Change, specs: Sequence[Spec], dtype: UpdateType, *, where: str = "federation.update_dtype"
+    change: Change | Flat, specs: Sequence[Spec], dtype: UpdateType, *, where: str = "federation.update_dtype"
 ) -> Packed:
     """A change in the type that it travels in.
 
     float16 keeps 11 bits of each value and nothing below 6e-8. int8 keeps the nearest of 255 levels, a scale apart,
     the last at the tensor's largest absolute value: no value is off by more than half a scale. Beside the result no
-    more is in memory at once than a stretch, or with int8 the largest tensor.
+    more is in memory at once than a few stretches, or with int8 two copies of the largest tensor.
 
     Args:
         change: Flat, in the order of ``specs``.
@@ -146,9 +146,11 @@ def _quantised(change: Change, ends: NDArray[np.int64], where: str) -> Packed:
             continue
         scales[index] = scale
         levels = part / scale
+        del part
         np.rint(levels, out=levels)
         # The scale of the smallest floats is itself rounded, up to a half: the largest level may then lie beyond.
         values[start:stop] = np.clip(levels, -LARGEST_LEVEL, LARGEST_LEVEL, out=levels)
+        del levels  # before the next tensor comes
     return Packed(values, scales, ends)
 
 

@@ -24,6 +24,7 @@ from benchmarks.subjects import Subject
 from benchmarks.table import plain, shown
 from protos.codec import TRAIN, arrays_of, decode, encode
 from protos.wire_pb2 import EnrolRequest, Update
+from socket_core.config import UpdateType
 
 
 def test_every_part_can_be_called() -> None:
@@ -108,11 +109,16 @@ def test_memory_is_flowers_while_it_works_and_the_servers_otherwise() -> None:
     assert grid.around < 16
 
 
-def test_rounds_of_stand_ins_end_with_one_site_that_is_sent_everything_each_time() -> None:
-    found = memory.some_rounds("tiny", 2, "int8")
+@pytest.mark.parametrize(("dtype", "lots"), [("float32", 1 + 1 + 1), ("int8", 1 + 0.25 + 1 + 0.25 + 1)])
+def test_one_stand_in_is_sent_everything_in_each_round_and_the_others_what_will_do(
+    dtype: UpdateType, lots: float
+) -> None:
+    """In copies of the parameters: in float32 all are sent the same one from the second round on."""
+    found = memory.some_rounds("tiny", 2, dtype)
     assert found["payloads"] >= found["around"] > 0
     assert found["seconds"] > 0
     assert found["payload_mb"] == pytest.approx(0.53, abs=0.05)
+    assert found["pushed"] == pytest.approx(lots, abs=0.1)
 
 
 def made(value: float, *, quick: bool = False) -> dict[str, Any]:

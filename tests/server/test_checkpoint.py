@@ -13,9 +13,17 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
-from server.checkpoint import KEEP, Identity, load_newest, newest_round, read_checkpoint, save_checkpoint
+from server.checkpoint import (
+    KEEP,
+    Identity,
+    checkpoint_file,
+    load_newest,
+    newest_round,
+    read_checkpoint,
+    save_checkpoint,
+)
 from server.state import PooledBatchNorm, ServerState
-from server.waiting import put_down
+from server.waiting import Waiting, put_down
 from socket_core.errors import FederationError
 from socket_core.files import write_atomically
 from socket_core.packing import STRETCH, as_it_is
@@ -58,11 +66,14 @@ def test_what_rounding_took_is_copied_out_of_the_file_where_it_waits(tmp_path: P
     rng = np.random.default_rng(0)
     parameters, aim = rng.standard_normal((2, 3 * STRETCH + 5)).astype(np.float32)
     (waiting,) = put_down(tmp_path / "aim.bin", [as_it_is(aim)])
-    path = save_checkpoint(tmp_path, ServerState("j", 1, parameters, unrounded=waiting), OURS, {"é": "ü"})
+    saved = save_checkpoint(tmp_path, ServerState("j", 1, parameters, unrounded=waiting), OURS, {"é": "ü"})
     (tmp_path / "aim.bin").unlink()
+    path = checkpoint_file(tmp_path, 1)
     found, record = read_checkpoint(path, OURS)
-    assert found.unrounded is not None
-    assert found.unrounded.floats().tobytes() == aim.tobytes()
+    for one in (saved, found):  # both leave it where it is
+        assert isinstance(one.unrounded, Waiting)
+        assert one.unrounded.path == path
+        assert one.unrounded.floats().tobytes() == aim.tobytes()
     assert record == {"é": "ü"}
     read = load_file(path)
     assert {key: tensor.tobytes() for key, tensor in read.items()} == {
@@ -71,12 +82,14 @@ def test_what_rounding_took_is_copied_out_of_the_file_where_it_waits(tmp_path: P
     }
 
 
+@pytest.mark.parametrize("key", ["parameters", "unrounded"])
 @pytest.mark.parametrize("tensor", [np.zeros(7, np.float64), np.zeros((7, 1), np.float32)])
-def test_a_tensor_that_no_checkpoint_holds_is_an_error_of_the_file(tmp_path: Path, tensor: Any) -> None:
-    path = save_checkpoint(tmp_path, state(), OURS, {})
+def test_a_tensor_that_no_checkpoint_holds_is_an_error_of_the_file(tmp_path: Path, key: str, tensor: Any) -> None:
+    save_checkpoint(tmp_path, state(), OURS, {})
+    path = checkpoint_file(tmp_path, 1)
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
-    path.write_bytes(save({"parameters": tensor}, metadata))
+    path.write_bytes(save({"parameters": np.zeros(7, np.float32), key: tensor}, metadata))
     with pytest.raises(FederationError, match=r"cannot be read \(ValueError\)"):
         load_newest(tmp_path, OURS)
 
@@ -136,7 +149,8 @@ def test_a_checkpoint_of_another_schema_is_refused(tmp_path: Path, monkeypatch: 
 
 
 def test_a_truncated_checkpoint_is_named_wherever_it_is_cut(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, state(), OURS, {"round": 1})
+    save_checkpoint(tmp_path, state(), OURS, {"round": 1})
+    path = checkpoint_file(tmp_path, 1)
     whole = path.read_bytes()
     for size in (*range(0, 40), *range(40, len(whole), 37), len(whole) - 1):
         path.write_bytes(whole[:size])
@@ -151,7 +165,8 @@ def test_a_safetensors_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> No
 
 
 def test_a_bit_that_has_turned_on_the_disk_is_noticed(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, state(3, pooled=True), OURS, {"round": 3, "sites": ["a"]})
+    save_checkpoint(tmp_path, state(3, pooled=True), OURS, {"round": 3, "sites": ["a"]})
+    path = checkpoint_file(tmp_path, 3)
     whole, noticed = path.read_bytes(), 0
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])

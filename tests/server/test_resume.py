@@ -108,7 +108,7 @@ def test_killed_inside_a_checkpoint_and_resumed_it_ends_in_the_same_state(
     bench = unbroken.bench(tmp_path)
     real = checkpoint.save_checkpoint
 
-    def save(folder: Path, state: ServerState, *rest: Any) -> Path:
+    def save(folder: Path, state: ServerState, *rest: Any) -> ServerState:
         if state.round == round_:
             _kill_on_call(monkeypatch, target, name, call)
         return real(folder, state, *rest)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 
 from client.app import app
 from client.store import HELD, SiteStore
 from protos.codec import EVALUATE, TRAIN, array_record, sha256
+from server import sending
 from server.checkpoint import Identity, load_newest
-from server.rounds import Observer
-from server.sending import rounded
+from server.job import request_for
+from server.rounds import ROUNDING, Observer
+from server.sending import round_in_place
 from server.state import ServerState, init
 from socket_core.combined import combined_digest
 from socket_core.config import UpdateType
@@ -118,7 +121,7 @@ SPECS = (("a", (2,)), ("b", (3,)))
 def test_the_step_and_what_it_does_not_say_are_what_has_changed(tmp_path: Path, dtype: UpdateType) -> None:
     before, after = states([0.1, -0.02, 3.0, 1e-3, 0.5])
     aim = after.parameters.copy()
-    state, later = rounded(before, after, SPECS, dtype, tmp_path)
+    state, later = round_in_place(before, after, SPECS, dtype, tmp_path)
     assert later is not None
     step = later.read()
     assert step.base_sha256 == sha256(before.parameters)
@@ -133,33 +136,33 @@ def test_the_step_and_what_it_does_not_say_are_what_has_changed(tmp_path: Path, 
 def test_what_rounding_takes_arrives_with_the_next_step(tmp_path: Path) -> None:
     before, after = states([100.0, 0.3, 0, 0, 0])
     aim = after.parameters.copy()
-    state, _ = rounded(before, after, SPECS, "int8", tmp_path)
+    state, _ = round_in_place(before, after, SPECS, "int8", tmp_path)
     assert state.parameters[1] == before.parameters[1], "too small for the scale"
     assert state.unrounded is not None
     quiet = ServerState("job", 2, state.unrounded.floats())
-    state, _ = rounded(state, quiet, SPECS, "int8", tmp_path)
+    state, _ = round_in_place(state, quiet, SPECS, "int8", tmp_path)
     np.testing.assert_allclose(state.parameters, aim, rtol=0, atol=2e-3)
 
 
 def test_in_float32_and_in_rounds_of_the_translator_there_is_no_step(tmp_path: Path) -> None:
     before, after = states([1, 2, 3, 4, 5])
-    assert rounded(before, after, SPECS, "float32", tmp_path) == (after, None)
-    assert rounded(before, before, SPECS, "int8", tmp_path) == (before, None)
+    assert round_in_place(before, after, SPECS, "float32", tmp_path) == (after, None)
+    assert round_in_place(before, before, SPECS, "int8", tmp_path) == (before, None)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_files_of_one_round_lie_on_the_disk_whatever_an_earlier_run_has_left(tmp_path: Path) -> None:
+def test_one_file_lies_on_the_disk_whatever_an_earlier_run_has_left(tmp_path: Path) -> None:
     for name in ("round-00001.bin", "round-00002.bin", "round-00009.bin"):
         (tmp_path / name).write_bytes(b"of an interrupted run")
     for round_ in (1, 2):
-        state, _ = rounded(*states([1, 2, 3, 4, 5], round_), SPECS, "int8", tmp_path)
+        state, _ = round_in_place(*states([1, 2, 3, 4, 5], round_), SPECS, "int8", tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [f"round-{round_:05d}.bin"]
         assert state.unrounded is not None
         assert state.unrounded.floats().tolist() == states([1, 2, 3, 4, 5])[1].parameters.tolist()
 
 
 @pytest.mark.parametrize(("dtype", "step"), [("float16", 0.5), ("int8", 0.25)])
-def test_rounding_takes_the_step_and_three_tensors_beside_the_two_sets(
+def test_rounding_takes_the_step_and_two_tensors_beside_the_two_sets(
     tmp_path: Path, dtype: UpdateType, step: float
 ) -> None:
     """In copies of the parameters: no third set of them in float32, and no more for a network of many tensors."""
@@ -169,17 +172,17 @@ def test_rounding_takes_the_step_and_three_tensors_beside_the_two_sets(
     tracemalloc.start()
     try:
         held = tracemalloc.get_traced_memory()[0]
-        rounded(before, after, specs, dtype, tmp_path)
+        round_in_place(before, after, specs, dtype, tmp_path)
         peak = (tracemalloc.get_traced_memory()[1] - held) / after.parameters.nbytes
     finally:
         tracemalloc.stop()
-    assert step < peak < step + 3.5 / tensors
+    assert step < peak < step + 2.5 / tensors
 
 
 def test_a_disk_that_takes_no_file_ends_the_round_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FederationError, match=rf"(?s){tmp_path / 'file'}.*cannot be used.*make room"):
-        rounded(*states([1, 2, 3, 4, 5]), SPECS, "int8", tmp_path / "file")
+    with pytest.raises(FederationError, match=rf"(?s){tmp_path / 'file'}.*cannot be written.*make room"):
+        round_in_place(*states([1, 2, 3, 4, 5]), SPECS, "int8", tmp_path / "file")
 
 
 def test_the_sum_of_steps_is_the_sum_of_changes_to_half_a_scale(tmp_path: Path) -> None:
@@ -188,7 +191,7 @@ def test_the_sum_of_steps_is_the_sum_of_changes_to_half_a_scale(tmp_path: Path) 
         change = rng.normal(0, 1, 5).astype(np.float32)
         total = total + change
         aim = (state.parameters if state.unrounded is None else state.unrounded.floats()) + change
-        state, later = rounded(state, ServerState("job", round_, aim), SPECS, "int8", tmp_path)
+        state, later = round_in_place(state, ServerState("job", round_, aim), SPECS, "int8", tmp_path)
         assert later is not None
         half = 0.5 * np.repeat(later.change.scales, (2, 3))
         assert (np.abs(state.parameters - total) <= half * 1.01 + 1e-5).all()
@@ -206,6 +209,37 @@ def test_a_latecomer_gets_all_and_then_steps(world: World, tmp_path: Path) -> No
     assert downs(grid, TRAIN, 100) == ["held", "change", "change"]
     assert downs(grid, TRAIN, 102) == ["parameters"]
     assert [len(r["sites"]) for r in bench.records()] == [2, 2, 3]
+
+
+def test_parameters_for_a_latecomer_are_packed_when_the_step_for_the_others_has_gone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, done = short_bench(world, tmp_path, **STEPS, federation__evaluate_every=0), list[tuple[str, int]]()
+
+    class Grid(ChangingNodes):
+        def push_messages(self, messages: Iterable[Message]) -> list[str]:
+            if (pushed := list(messages))[0].metadata.message_type == TRAIN:
+                done.append(("sent", len(pushed)))
+            return super().push_messages(pushed)
+
+    def making(*arguments: Any, **settings: Any) -> RecordDict:
+        done.append(("made", 1))
+        return request_for(*arguments, **settings)
+
+    monkeypatch.setattr(sending, "request_for", making)
+    grid = Grid(bench.contexts(), lambda round_: [100, 101, 102] if round_ > 2 else [100, 101])
+    bench.run(grid, observe=grid.observe)
+    assert [what for what, _ in done] == ["made", "sent"] * 4 + ["made"]  # the last to evaluate
+    assert [count for what, count in done if what == "sent"] == [2, 2, 2, 1]
+
+
+def test_nothing_of_rounding_is_left_when_a_job_ends(world: World, tmp_path: Path) -> None:
+    bench, seen = short_bench(world, tmp_path, **STEPS), list[bool]()
+    state = bench.run(observe=lambda step, _facts: seen.append((bench.job_home / ROUNDING).exists()))
+    assert any(seen)
+    assert not (bench.job_home / ROUNDING).exists()
+    assert state.unrounded is not None
+    assert len(state.unrounded.floats()) == len(state.parameters)
 
 
 def test_who_comes_for_the_second_round_holds_the_release_and_gets_the_step(world: World, tmp_path: Path) -> None:
