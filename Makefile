@@ -54,6 +54,8 @@ measurements: .venv/installed ## All runs behind docs/measurements.md, three see
 		--modes federated --seeds 0,1,2
 	$(COMPARE) --config configs/demo.yaml --out runs/wire --methods none --variants configs/wire --modes federated \
 		--seeds 0,1,2
+	$(COMPARE) --config configs/demo.yaml --out runs/precision --methods none --variants configs/precision \
+		--modes centralised,federated --seeds 0,1,2
 	$(COMPARE) --config configs/two-sources.yaml --out runs/two-sources --methods unadapted,adabn,shot,socket \
 		--seeds 0,1,2
 

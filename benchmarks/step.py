@@ -7,6 +7,7 @@ what no implementation of the method can do without.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,11 @@ from socket_core.batchnorm import bn_layers, bn_mode
 from socket_core.losses import bn_matching
 from socket_core.methods.base import Terms, TiBatch, TrBatch
 from socket_core.methods.socket import Socket
-from socket_core.models import Model, Network
+from socket_core.models import Model, Network, half_precision
 from socket_core.translators import Bridge
 
 Step = Callable[[], object]
+HALF = "SOCKET, bfloat16, channels last"
 FORMATS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
 
 
@@ -60,8 +62,10 @@ class HookedSocket(Socket):
         return terms
 
 
-def product_step(subject: Subject, memory_format: torch.memory_format, kind: type[Socket] = Socket) -> Step:
-    """The product's step on batches that are there: loss terms, backward, optimiser."""
+def product_step(
+    subject: Subject, memory_format: torch.memory_format, kind: type[Socket] = Socket, *, half: bool = False
+) -> Step:
+    """The product's step on batches that are there: loss terms, backward, optimiser; ``half``: in bfloat16."""
     cfg = experiment(subject)
     target, source = networks(subject, memory_format)
     method = kind(cfg.method, cfg.federation.bn_policy)
@@ -72,7 +76,8 @@ def product_step(subject: Subject, memory_format: torch.memory_format, kind: typ
 
     def step() -> None:
         optimiser.zero_grad()
-        torch.stack(list(method.step(tr, ti).values())).sum().backward()
+        with half_precision(target, half):
+            torch.stack(list(method.step(tr, ti).values())).sum().backward()
         optimiser.step(1e-3)
 
     return step
@@ -118,6 +123,7 @@ def arms(subject: Subject) -> dict[str, Step]:
         made[f"bound, {name}"] = bound_step(subject, memory_format)
         made[f"SOCKET, {name}"] = product_step(subject, memory_format)
         made[f"hooks, {name}"] = product_step(subject, memory_format, HookedSocket)
+    made[HALF] = product_step(subject, torch.channels_last, half=True)
     return made | {"first implementation": naive_step(subject)}
 
 
@@ -133,7 +139,17 @@ def measure(run: Run) -> Part:
         over = "bound, NCHW"
         for arm in ("bound, channels last", "SOCKET, channels last", "first implementation"):
             figures.append(figure(f"{subject}: {arm}", ratio(taken, arm, over), "x", over))
-        against = ratio(taken, "first implementation", "SOCKET, channels last")
-        figures.append(figure(f"{subject}: first implementation", against, "x", "SOCKET, channels last"))
+        over = "SOCKET, channels last"
+        for arm in ("first implementation", HALF):
+            figures.append(figure(f"{subject}: {arm}", ratio(taken, arm, over), "x", over))
     settings = {"batch": "32 TR + 32 TI", "classes": CLASSES, "threads": 1, "rounds": rounds}
-    return Part(settings, figures)
+    return Part(settings | {"bfloat16 in hardware": "yes" if knows_bfloat16() else "no"}, figures)
+
+
+def knows_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 itself; Linux on x86, elsewhere no."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16"})

@@ -57,7 +57,7 @@ def save_checkpoint(folder: Path, state: ServerState, identity: Identity, record
         record: The round's metrics, kept until they are in ``rounds.jsonl``.
 
     Returns:
-        The same state; of what it keeps in a file, that is the checkpoint now.
+        The same state; what of it lies in a file is read from the checkpoint from now on.
     """
     path = checkpoint_file(folder, state.round)
     write_checkpoint(path, state, identity, record)

@@ -74,6 +74,8 @@ def spread_is_nearly_the_gain(rows: Rows) -> bool:
     return 0.75 * mean(found) < stdev(found) < mean(found)
 
 
+BOTH: tuple[Mode, ...] = ("federated", "centralised")
+
 CLAIMS: list[tuple[str, str, str, Callable[[Rows], bool]]] = [
     ("README.md", "demo", "TGMB + TGKT (`tgkt`), SOCKET, SHOT, AdaBN, unadapted.", order),
     (
@@ -143,6 +145,18 @@ CLAIMS: list[tuple[str, str, str, Callable[[Rows], bool]]] = [
             noise(rows, (label, "federated"), ("float32", "federated"))
             or falls(rows, (label, "federated"), ("float32", "federated"))
             for label in ("float16-both", "int8-up", "int8-both")
+        ),
+    ),
+    (
+        "docs/measurements.md",
+        "precision",
+        "Both are within noise. Federated, all three seeds lose a little",
+        lambda rows: (
+            all(noise(rows, ("bfloat16", mode), ("float32", mode)) for mode in BOTH)
+            and all(
+                one < other
+                for one, other in zip(of(rows, "bfloat16", "federated"), of(rows, "float32", "federated"), strict=True)
+            )
         ),
     ),
     (
