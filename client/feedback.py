@@ -11,12 +11,12 @@ from __future__ import annotations
 from client.store import SiteStore
 from protos.wire_pb2 import RoundRequest
 from socket_core.exchange import Flat
-from socket_core.packing import Packed
+from socket_core.packing import Packed, stretches
 from socket_core.stages import Stage
 
 
 def with_residual(store: SiteStore, request: RoundRequest, stage: Stage, change: Flat) -> Flat:
-    """The change with what earlier rounds still owe.
+    """The change with what earlier rounds still owe, which is added to it in place: it is as large as the network.
 
     Args:
         store: The site's folder.
@@ -25,9 +25,13 @@ def with_residual(store: SiteStore, request: RoundRequest, stage: Stage, change:
         change: Flat, of this round.
     """
     residual = store.load_residual(request.experiment, stage, request.round - 1)
-    return change if residual is None or residual.shape != change.shape else change + residual
+    if residual is not None and residual.shape == change.shape:
+        change += residual
+    return change
 
 
 def keep_residual(store: SiteStore, request: RoundRequest, stage: Stage, change: Flat, packed: Packed) -> None:
-    """Keeps what ``packed`` does not say of ``change``; arguments as for :func:`with_residual`."""
-    store.save_residual(request.experiment, stage, request.round, change - packed.floats())
+    """Keeps what ``packed`` does not say of ``change``, which becomes that; arguments as for :func:`with_residual`."""
+    for start, stop in stretches(len(change)):
+        change[start:stop] -= packed.floats(start, stop)
+    store.save_residual(request.experiment, stage, request.round, change)

@@ -102,7 +102,9 @@ def train_round(site: Site, records: RecordDict) -> RecordDict:
         site.store.save_batchnorm(request.experiment, request.round, batchnorm_state(job.network), request.keep_round)
     if request.round == request.rounds:
         _warn_of_collapse(job, holdings.data)
-    change = may_leave(job.experiment, flatten(parameters_of(learner), job.specs) - job.parameters)
+    change = flatten(parameters_of(learner), job.specs)
+    change -= job.parameters
+    change = may_leave(job.experiment, change)
     quantised = job.experiment.federation.update_dtype == "int8"
     if quantised:
         change = feedback.with_residual(site.store, request, job.place.stage, change)

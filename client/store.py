@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load as load_numpy
 from safetensors.numpy import save_file
 from safetensors.torch import load, save
 from torch import Tensor
@@ -151,8 +150,9 @@ class SiteStore:
 def _flat(path: Path, key: str) -> NDArray[np.float32] | None:
     """A flat float32 array of a file, or None where there is none."""
     try:
-        found = load_numpy(path.read_bytes())[key]
-    except (SafetensorError, OSError, KeyError, ValueError):
+        with safe_open(path, framework="numpy") as file:  # one copy; a reader of bytes makes two
+            found: NDArray[np.float32] = file.get_tensor(key)
+    except (SafetensorError, OSError, ValueError):
         return None
     return found if found.dtype == np.float32 and found.ndim == 1 else None
 

@@ -129,8 +129,9 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            loaded = {key: _flat(file.get_tensor(key)) for key in file.keys() if key != UNROUNDED}  # noqa: SIM118 (no dict)
-            unrounded = _waiting_in(path, UNROUNDED) if UNROUNDED in file.keys() else None  # noqa: SIM118
+            names = list(file.keys())
+            loaded = {key: _flat(file.get_tensor(key)) for key in names if key != UNROUNDED}
+            unrounded = _waiting_in(path, UNROUNDED) if UNROUNDED in names else None
         schema = int(metadata["schema_version"])
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise _unreadable(path, type(error).__name__) from None
