@@ -14,8 +14,9 @@ from benchmarks.harness import Run, line
 from benchmarks.record import Figure, Part
 from server.aggregation import SiteUpdate, apply
 from server.state import ServerState
-from server.waiting import Waiting
+from server.waiting import put_down
 from socket_core.exchange import Flat
+from socket_core.packing import as_it_is
 
 FLOATS = {"resnet50": 23_979_200, "tiny": 143_584}
 """Of an update with ``bn_policy: local``."""
@@ -32,12 +33,8 @@ def ours(floats: int, sites: int) -> Found:
     with TemporaryDirectory() as folder:
         updates = []
         for site in range(sites):
-            path, values = Path(folder) / f"{site}.bin", update(floats, site)
-            values.tofile(path)
-            empty = np.empty(0, np.float32), np.empty(0, np.int64)
-            waiting = Waiting(path, 0, floats, np.dtype(np.float32), *empty)
+            (waiting,) = put_down(Path(folder) / f"{site}.bin", [as_it_is(update(floats, site))])
             updates.append(SiteUpdate(f"site-{site:03d}", 10 + site, waiting, 1.0))
-        del values
         state = ServerState("benchmark", 0, np.zeros(floats, np.float32))
         return _spent(lambda: apply(state, updates, "examples"), floats)
 

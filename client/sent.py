@@ -62,7 +62,7 @@ def keep(
     Args:
         store: The site's folder.
         request: What was asked for.
-        before: The parameters that came with it.
+        before: The parameters that it names.
         arrays: All arrays of the answer.
         delta: The change among them, with what it takes to read it: an int8 one has scales.
     """

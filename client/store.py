@@ -152,7 +152,7 @@ def _flat(path: Path, key: str) -> NDArray[np.float32] | None:
     try:
         with safe_open(path, framework="numpy") as file:  # one copy; a reader of bytes makes two
             found: NDArray[np.float32] = file.get_tensor(key)
-    except (SafetensorError, OSError, ValueError):
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError):  # the last two: a type that NumPy lacks
         return None
     return found if found.dtype == np.float32 and found.ndim == 1 else None
 

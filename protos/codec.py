@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -129,24 +128,25 @@ def arrays_of(records: RecordDict, expected: Mapping[str, tuple[str, int]]) -> d
 
 
 def values_of(array: Array) -> NDArray[np.generic] | None:
-    """The values inside, not copied and not to be written to; None where the bytes are not one array and no more.
+    """The values inside, not copied and not to be written to; None where the bytes are not one flat array and no more.
 
     Read here and not by NumPy's own reader, which copies, takes archives too, and ignores what follows.
     """
     file = io.BytesIO(array.data)
     try:
         read = _HEADERS[np.lib.format.read_magic(file)]
-        shape, by_column, dtype = read(file)
+        shape, _, dtype = read(file)
     except Exception:  # of hostile bytes: beside ValueError also KeyError, MemoryError, TokenError and others
         return None
     start = file.tell()
     if array.stype != "numpy.ndarray":
         return None
-    if dtype.hasobject or (by_column and len(shape) > 1):
+    # NumPy's reader of headers takes negative sizes, truth values and arrays of arrays for good.
+    if len(shape) != 1 or type(shape[0]) is not int or shape[0] < 0 or dtype.hasobject or dtype.subdtype is not None:
         return None
-    if len(array.data) - start != math.prod(shape) * dtype.itemsize or dtype.itemsize == 0:
+    if len(array.data) - start != shape[0] * dtype.itemsize or dtype.itemsize == 0:
         return None
-    return np.frombuffer(array.data, dtype, offset=start).reshape(shape)
+    return np.frombuffer(array.data, dtype, offset=start)
 
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

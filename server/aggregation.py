@@ -6,7 +6,6 @@ at a time: memory does not grow with the number of sites (docs/adr/0020).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,10 +15,9 @@ import torch
 
 from server.state import PooledBatchNorm, ServerState
 from socket_core.batchnorm import Moments, pool_moments
-from socket_core.errors import PrivacyError
 from socket_core.exchange import Flat
 from socket_core.packing import Change, as_it_is, stretches
-from socket_core.privacy.site_level import Values
+from socket_core.privacy.site_level import Values, clip_factor
 from socket_core.stages import Stage
 
 
@@ -88,18 +86,12 @@ class Blur:
     noise: Callable[[int], Values] | None = None
 
     def factor(self, norm: float) -> float:
-        """What an update of that norm is multiplied by, as in :func:`socket_core.privacy.site_level.clip_change`.
+        """What an update of that norm is multiplied by.
 
         Raises:
             PrivacyError: If the norm is not finite; screening lets none through.
         """
-        if self.clip is None or norm <= self.clip:
-            return 1.0
-        if not math.isfinite(norm):
-            raise PrivacyError(
-                "a change that is not finite cannot be clipped", where="site_privacy.clip", remedy="lower method.lr"
-            )
-        return self.clip / norm
+        return 1.0 if self.clip is None else clip_factor(norm, self.clip)
 
 
 def private_mean(deltas: Iterable[Flat], factors: Sequence[float], blur: Blur) -> Flat:

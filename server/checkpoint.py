@@ -133,7 +133,8 @@ def read_checkpoint(path: Path, identity: Identity) -> tuple[ServerState, dict[s
             loaded = {key: _flat(file.get_tensor(key)) for key in names if key != UNROUNDED}
             unrounded = _waiting_in(path, UNROUNDED) if UNROUNDED in names else None
         schema = int(metadata["schema_version"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    # TypeError and AttributeError are what a type that NumPy lacks ends in.
+    except (SafetensorError, KeyError, ValueError, OSError, TypeError, AttributeError) as error:
         raise _unreadable(path, type(error).__name__) from None
     if schema != SCHEMA_VERSION:
         raise FederationError(

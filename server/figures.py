@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
+from server.examples import chosen
 from server.report import padded_curves
 from server.results import Row
 from socket_core.data.types import TransferTask
@@ -23,7 +24,6 @@ FURTHER_COLOURS = ("#D55E00", "#0072B2", "#CC79A7", "#F0E442")
 FURTHER_MARKERS = ("v", "P", "X", "<", ">", "*", "p")
 """For variants, in turn; their numbers have no common factor, so that pairs repeat late."""
 STYLES = {"federated": "-", "centralised": "--", "local": ":"}
-EXAMPLES = 8
 LEGEND_LINE = 0.18
 """Inches of a line of the legend, with those around it."""
 
@@ -81,14 +81,12 @@ def _looks(labels: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 def _strip(figure: SubFigure, task: TransferTask, modality: str) -> None:
     labels = task.target_test.labels
-    chosen = [
-        int(np.flatnonzero(labels == k)[0]) for k in range(min(EXAMPLES, len(task.classes))) if (labels == k).any()
-    ]
-    axes = figure.subplots(2, max(2, len(chosen)), squeeze=False)
+    shown = chosen(labels, len(task.classes))
+    axes = figure.subplots(2, max(2, len(shown)), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     source = task.source_test
-    for column, i in enumerate(chosen):
+    for column, i in enumerate(shown):
         same_class = int(np.flatnonzero(source.labels == labels[i])[0])
         axes[0, column].imshow(source.images.pixels[same_class])
         axes[0, column].set_title(task.classes[labels[i]], fontsize=8)

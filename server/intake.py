@@ -29,7 +29,6 @@ class Intake:
         expected: What each update must satisfy.
 
     Attributes:
-        round: The round, 1-based.
         refused: Why each site that is left out is.
         bytes_up: Bytes of all replies, of those that are left out too.
     """
@@ -37,7 +36,6 @@ class Intake:
     def __init__(self, folder: Path, expected: Expectation) -> None:
         self._folder, self._expected = folder, expected
         self._updates: dict[str, SiteUpdate] = {}
-        self.round = expected.round
         self.refused: dict[str, Rejected] = {}
         self.bytes_up = 0
 
@@ -90,7 +88,7 @@ class Intake:
 
 
 def _in_memory(change: Change) -> Packed:
-    """What screening has just read out of a message."""
+    """What screening has just read out of a message: it is always packed, which its type does not say."""
     if not isinstance(change, Packed):
         raise TypeError("only what is in memory is written down")
     return change

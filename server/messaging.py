@@ -86,7 +86,10 @@ def exchange(
 def collect(
     grid: Grid, requests: dict[int, RecordDict], message_type: str, *, group: str, deadline_seconds: float
 ) -> dict[int, Message | None]:
-    """As :func:`exchange`, for replies that are small: all of them by node, None where none came in time."""
+    """As :func:`exchange`, for replies that are small: all of them by node, None where none came in time.
+
+    ``requests`` is emptied.
+    """
     replies: dict[int, Message | None] = dict.fromkeys(requests)
     exchange(grid, [requests], message_type, group=group, deadline_seconds=deadline_seconds, take=replies.__setitem__)
     return replies

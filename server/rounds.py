@@ -179,8 +179,8 @@ class _Session:
             _require_quorum(updates, refused, self.roll, federation.quorum, expected.round)
             blur, charged = protection.spend(state.experiment, updates) if protection is not None else (None, {})
             after = apply(state, updates, federation.weighting, stage, blur)
-        folder, specs = self.job.home / ROUNDING, self._tensors["adapt"]
-        state, self.sending.step = round_in_place(state, after, specs, federation.download_dtype, folder)
+        folder, specs, digest = self.job.home / ROUNDING, self._tensors["adapt"], self.sending.digest_of(state)
+        state, self.sending.step = round_in_place(state, after, specs, federation.download_dtype, folder, digest=digest)
         self.tell("aggregated", {"round": state.round})
         seconds, release_bytes, self._release_bytes = time.monotonic() - started, self._release_bytes, 0
         record = _record(state, updates, refused) | {"stage": stage} | charged

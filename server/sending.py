@@ -49,7 +49,13 @@ class WaitingStep:
 
 
 def round_in_place(
-    before: ServerState, after: ServerState, specs: tuple[Spec, ...], dtype: UpdateType, folder: Path
+    before: ServerState,
+    after: ServerState,
+    specs: tuple[Spec, ...],
+    dtype: UpdateType,
+    folder: Path,
+    *,
+    digest: bytes = b"",
 ) -> tuple[ServerState, WaitingStep | None]:
     """The state after a round as sites can be brought to it, and the step that does so.
 
@@ -64,6 +70,7 @@ def round_in_place(
         dtype: What a step travels in. In float32 there is none: it would be no smaller than the parameters.
         folder: An own folder, emptied first, for the two files: the one is needed until the checkpoint is there, which
             holds all of the state, the other until the step has been sent.
+        digest: sha256 of the parameters of ``before``, if it is known already.
 
     Raises:
         MethodError: If a parameter has changed beyond what the type holds.
@@ -76,7 +83,7 @@ def round_in_place(
     aim, step = _in_files(folder, after.round, [as_it_is(parameters), change])
     for start, stop in stretches(len(base)):
         np.add(base[start:stop], change.floats(start, stop), out=parameters[start:stop])
-    return replace(after, unrounded=aim), WaitingStep(sha256(base), step)
+    return replace(after, unrounded=aim), WaitingStep(digest or sha256(base), step)
 
 
 def _in_files(folder: Path, round_: int, changes: list[Packed]) -> list[Waiting]:
@@ -105,17 +112,11 @@ class Sent:
     parameters: int = 0
     rest: int = 0
 
-    def and_also(self, requests: Iterable[RecordDict]) -> Sent:
-        """With more requests, of which many are one and the same."""
-        sizes: dict[int, tuple[int, int]] = {}
-        parameters, rest = self.parameters, self.rest
-        for request in requests:
-            if id(request) not in sizes:
-                arrays = array_record(request)
-                brought = sum(len(arrays[name].data) for name in ("parameters", "change") if name in arrays)
-                sizes[id(request)] = brought, size_of(request) - brought
-            parameters, rest = parameters + sizes[id(request)][0], rest + sizes[id(request)][1]
-        return Sent(parameters, rest)
+    def and_also(self, request: RecordDict, count: int) -> Sent:
+        """With one request to so many sites."""
+        arrays = array_record(request)
+        brought = sum(len(arrays[name].data) for name in ("parameters", "change") if name in arrays)
+        return Sent(self.parameters + count * brought, self.rest + count * (size_of(request) - brought))
 
 
 class Sending:
@@ -167,18 +168,16 @@ class Sending:
         def lots(asked: list[int]) -> Iterator[dict[int, RecordDict]]:
             nonlocal sent
             for way, some in self._ways(state, asked):
-                lot = dict.fromkeys(
-                    some,
-                    request_for(
-                        self._job,
-                        state,
-                        to_train=to_train,
-                        keep_round=keep_round,
-                        by=way.read() if isinstance(way, WaitingStep) else way,
-                        digest=self._digest_of(state),
-                    ),
+                request = request_for(
+                    self._job,
+                    state,
+                    to_train=to_train,
+                    keep_round=keep_round,
+                    by=way.read() if isinstance(way, WaitingStep) else way,
+                    digest=self.digest_of(state),
                 )
-                sent = sent.and_also(lot.values())
+                sent, lot = sent.and_also(request, len(some)), dict.fromkeys(some, request)
+                del request  # the lot alone holds it, until it has been sent
                 yield lot
 
         for last in (False, True):
@@ -209,11 +208,11 @@ class Sending:
     def holds(self, nodes: Iterable[int], state: ServerState) -> None:
         """Notes that sites have worked with the parameters of ``state``, and so keep them."""
         if place_of(self._job.experiment, max(1, state.round)).stage == "adapt":
-            self._roll.held.update(dict.fromkeys(nodes, self._digest_of(state)))
+            self._roll.held.update(dict.fromkeys(nodes, self.digest_of(state)))
 
     def _ways(self, state: ServerState, nodes: Iterable[int]) -> list[tuple[Way, list[int]]]:
         """How parameters come to nodes: those that get them alike share one request."""
-        wanted, step = self._digest_of(state), self.step
+        wanted, step = self.digest_of(state), self.step
         held, by_step, whole = list[int](), list[int](), list[int]()
         for node in nodes:
             has = self._roll.held.get(node, self._initial)
@@ -222,7 +221,7 @@ class Sending:
         ways: list[tuple[Way, list[int]]] = [("held", held), (step or "whole", by_step), ("whole", whole)]
         return [(way, some) for way, some in ways if some]
 
-    def _digest_of(self, state: ServerState) -> bytes:
+    def digest_of(self, state: ServerState) -> bytes:
         """sha256 of the parameters, worked out once for each array."""
         of, digest = self._digest
         if of is None or of() is not state.parameters:

@@ -72,7 +72,7 @@ class NesterovSgd:
             learning = [i for i, p in enumerate(group.parameters) if p.grad is not None]
             sgd(
                 [group.parameters[i] for i in learning],
-                [grad for i in learning if (grad := group.parameters[i].grad) is not None],
+                [_laid_out_as(group.parameters[i]) for i in learning],
                 [group.momentum[i] for i in learning] if self._momentum > 0 else [],
                 foreach=False,
                 fused=True,
@@ -129,3 +129,10 @@ class Adam:
 def lr_factor(step: int, total: int) -> float:
     """``(1 + 10 i / total)^-0.75`` for step ``i`` of the whole job, counted from 0."""
     return float((1.0 + 10.0 * step / total) ** -0.75)
+
+
+def _laid_out_as(parameter: Tensor) -> Tensor:
+    """Its gradient with its strides: the fused update goes through memory and would mix values up otherwise."""
+    grad = parameter.grad
+    assert grad is not None
+    return grad if grad.stride() == parameter.stride() else torch.empty_like(parameter).copy_(grad)

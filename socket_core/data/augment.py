@@ -130,21 +130,6 @@ def normalise(pixels: Tensor, full_scale: float, slope: Tensor, offset: Tensor) 
     return torch.addcmul(offset, values if values.dim() == 4 else values.unsqueeze(3), slope).permute(0, 3, 1, 2)
 
 
-def to_float(pixels: Pixels, full_scale: float, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Network input on the CPU: ``(clip(value / full_scale, 0, 1) - mean) / std``, per channel.
-
-    Args:
-        pixels: ``(N, H, W, 3)``, or ``(N, H, W)``, which is replicated to three channels; writable.
-        full_scale: The pixel value that becomes 1.0.
-        mean: Three channel means, on the 0..1 scale.
-        std: Three channel deviations, positive.
-
-    Returns:
-        As :func:`normalise`.
-    """
-    return normalise(torch.from_numpy(pixels), full_scale, *affine(full_scale, mean, std))
-
-
 def identity(n: int) -> Draw:
     """The draw that leaves ``n`` images as they are."""
     return Draw(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.bool_))

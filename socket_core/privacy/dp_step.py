@@ -191,6 +191,13 @@ class DpStep:
     @torch.no_grad()
     def clipped_sum(self, index: Index) -> dict[str, Tensor]:
         """Sum over the records at ``index`` of their gradients, each of norm at most ``clip``; zeros for none."""
+        # In TF32, which PyTorch lets a GPU convolve in, the gradient that is summed would not be the one measured.
+        cudnn = torch.backends.cudnn
+        own = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+        with cudnn.flags(**own, allow_tf32=False):
+            return self._clipped_sum(index)
+
+    def _clipped_sum(self, index: Index) -> dict[str, Tensor]:
         total = {name: torch.zeros_like(p) for name, p in self._scope.items()}
         for start in range(0, len(index), self._cfg.chunk):
             part = index[start : start + self._cfg.chunk]

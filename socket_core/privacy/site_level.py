@@ -36,12 +36,17 @@ def clip_change(change: NDArray[np.floating[Any]], clip: float) -> Values:
         PrivacyError: If a value is NaN or infinite: no factor would bound it.
     """
     values = np.asarray(change, dtype=np.float64)
-    norm = math.sqrt(float(np.square(values).sum()))
+    factor = clip_factor(math.sqrt(float(np.square(values).sum())), clip)
+    return values if factor == 1.0 else values * factor
+
+
+def clip_factor(norm: float, clip: float) -> float:
+    """``min(1, clip / norm)``; raises as :func:`clip_change`."""
     if not math.isfinite(norm):
         raise PrivacyError(
             "a change that is not finite cannot be clipped", where="site_privacy.clip", remedy="lower method.lr"
         )
-    return values if norm <= clip else values * (clip / norm)
+    return 1.0 if norm <= clip else clip / norm
 
 
 def share_deviation(sigma: float, clip: float, sites: int) -> float:

@@ -227,7 +227,7 @@ class _Layer:
             if layer.kernel_size == (1, 1) and layer.padding == (0, 0):
                 inputs = _places(x[:, :, :: layer.stride[0], :: layer.stride[1]], views)
             else:
-                columns = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+                columns = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]  # pairs
                 inputs = _places(columns.unsqueeze(3), views)
             yield inputs, _places(gy, views)
 

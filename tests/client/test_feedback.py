@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from client import handlers
 from client.feedback import keep_residual, with_residual
@@ -108,6 +110,15 @@ def test_no_more_than_two_float32_copies_of_a_change_are_in_memory(tmp_path: Pat
     owed = store.load_residual("job-1", "adapt", 2)
     assert owed is not None
     assert owed.tobytes() == change.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float64])
+def test_a_residual_of_another_type_counts_as_none(tmp_path: Path, dtype: torch.dtype) -> None:
+    store = SiteStore(tmp_path)
+    rounded(store, 1, CHANGES[0])
+    (path,) = (tmp_path / "jobs" / "job-1").iterdir()
+    save_file({"residual": torch.zeros(5).to(dtype)}, path)
+    assert store.load_residual("job-1", "adapt", 1) is None
 
 
 def _site(world: World, folder: Path) -> tuple[Bench, Site]:

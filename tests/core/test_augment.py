@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from socket_core.data.augment import Draw, Pixels, apply, identity, join, shift_flip, to_float
+from socket_core.data.augment import Draw, Pixels, affine, apply, identity, join, normalise, shift_flip
 from socket_core.errors import DataError
 
 
@@ -100,24 +103,28 @@ def test_draw_of_other_length_is_refused() -> None:
 
 def test_every_16_bit_step_survives() -> None:
     pixels = np.arange(65536, dtype=np.uint16).reshape(1, 256, 256)
-    batch = to_float(pixels, 65535.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    batch = _normalised(pixels, 65535.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert batch.shape == (1, 3, 256, 256)
     assert batch.dtype == torch.float32
     for channel in batch[0]:
         assert bool((channel.flatten().diff() > 0).all())
 
 
-def test_to_float_values() -> None:
+def test_normalised_values() -> None:
     rgb = np.array([[[[0, 51, 255]]]], np.uint8)
-    batch = to_float(rgb, 255.0, (0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
+    batch = _normalised(rgb, 255.0, (0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
     torch.testing.assert_close(batch.flatten(), torch.tensor([-1.0, -0.2, 0.5]))
     assert batch.is_contiguous()
 
 
 def test_values_above_full_scale_are_clipped() -> None:
-    batch = to_float(np.array([[[9999, 10000, 65535]]], np.uint16), 10000.0, (0.0,) * 3, (1.0,) * 3)
+    batch = _normalised(np.array([[[9999, 10000, 65535]]], np.uint16), 10000.0, (0.0,) * 3, (1.0,) * 3)
     torch.testing.assert_close(batch[0, :, 0], torch.tensor([[0.9999, 1.0, 1.0]] * 3))
 
 
 def test_empty_batch() -> None:
-    assert to_float(np.zeros((0, 4, 5), np.uint8), 255.0, (0.0,) * 3, (1.0,) * 3).shape == (0, 3, 4, 5)
+    assert _normalised(np.zeros((0, 4, 5), np.uint8), 255.0, (0.0,) * 3, (1.0,) * 3).shape == (0, 3, 4, 5)
+
+
+def _normalised(pixels: Pixels, full_scale: float, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    return normalise(torch.from_numpy(pixels), full_scale, *affine(full_scale, mean, std))

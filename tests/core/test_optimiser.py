@@ -54,3 +54,13 @@ def test_the_optimiser_is_nesterov_sgd(momentum: float, weight_decay: float) -> 
     assert all(torch.allclose(a[key], b[key], rtol=1e-6, atol=1e-7) for key in a)
     moved = {key for key, p in ours.named_parameters() if p.requires_grad}
     assert changed(before, a) == moved
+
+
+def test_a_gradient_in_another_layout_is_taken_value_by_value() -> None:
+    network = tiny_network()
+    weight = next(p for p in network.backbone.parameters() if p.dim() == 4 and p.shape[1] > 1)
+    before, gradient = weight.detach().clone(), torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    weight.grad = gradient.contiguous(memory_format=torch.channels_last)
+    assert weight.grad.stride() != weight.stride()
+    NesterovSgd(network, lr=0.5, backbone_lr_scale=1.0, momentum=0.0, weight_decay=0.0).step(1.0)
+    torch.testing.assert_close(weight.detach(), before - 0.5 * gradient)

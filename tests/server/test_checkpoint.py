@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
+from safetensors.torch import save as save_torch
 
 from server.checkpoint import (
     KEEP,
@@ -91,6 +93,13 @@ def test_a_tensor_that_no_checkpoint_holds_is_an_error_of_the_file(tmp_path: Pat
         metadata = file.metadata()
     path.write_bytes(save({"parameters": np.zeros(7, np.float32), key: tensor}, metadata))
     with pytest.raises(FederationError, match=r"cannot be read \(ValueError\)"):
+        load_newest(tmp_path, OURS)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
+def test_a_type_that_numpy_lacks_is_an_error_of_the_file(tmp_path: Path, dtype: torch.dtype) -> None:
+    checkpoint_file(tmp_path, 1).write_bytes(save_torch({"parameters": torch.zeros(7).to(dtype)}, {"round": "1"}))
+    with pytest.raises(FederationError, match="cannot be read"):
         load_newest(tmp_path, OURS)
 
 

@@ -111,7 +111,7 @@ def test_a_translators_batchnorm_is_the_first_sites(world: World, tmp_path: Path
     convolution = bridge.translator[0]  # type: ignore[index]  # the pointwise convolution before it
     with torch.no_grad():
         mean = convolution(x[:, :1]).double().mean((0, 2, 3))
-    assert torch.allclose(layer.running_mean.double(), mean, atol=1e-3)  # type: ignore[union-attr]
+    assert torch.allclose(layer.running_mean.double(), mean, atol=1e-3)  # type: ignore[union-attr]  # a BatchNorm layer
 
 
 def test_a_method_without_a_translator_has_none(world: World, tmp_path: Path) -> None:
