@@ -68,7 +68,7 @@ test: .venv/installed ## Set up, then run all tests (ARGS="-m 'not flwr'" leaves
 fuzz: .venv/installed ## Damaged input for every decoder of network and disk, 100,000 in all (ARGS="--seed 1")
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-soak: .venv/installed ## A deployed federation with a fault in each round (hours; ARGS="--sites 3 --rounds 5")
+soak: .venv/installed ## A deployed federation with a fault in each round (an hour or more; ARGS="--sites 3 --rounds 5")
 	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: .venv/installed ## Lint and check the format

@@ -13,13 +13,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import Run, Tell, interleaved, ratio, seconds
-from benchmarks.naive_socket import NaiveSocket
 from benchmarks.record import Figure, Part, figure
-from benchmarks.step import FORMATS, HookedSocket, Step, batches
-from benchmarks.subjects import CLASSES, RESNET50, TINY, Subject, experiment, networks
-from socket_core.methods.base import TiBatch, TrBatch
-from socket_core.methods.socket import Socket
-from socket_core.models import half_precision
+from benchmarks.step import FORMATS, HookedSocket, Step, bound_step, naive_step, product_step
+from benchmarks.subjects import RESNET50, TINY, Subject
 
 PRECISIONS = ("float32", "bfloat16")
 """Of backbones; float32 multiplies in TF32 where PyTorch is set so."""
@@ -34,69 +30,17 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def on(device: torch.device, tr: TrBatch, ti: TiBatch) -> tuple[TrBatch, TiBatch]:
-    """Both batches on the device."""
-    return TrBatch(tr.x.to(device), tr.index.to(device)), TiBatch(ti.x.to(device), ti.source_features.to(device))
-
-
-def product(
-    subject: Subject, layout: torch.memory_format, device: torch.device, precision: str, kind: type[Socket]
-) -> Step:
-    """The product's step, or that of a subclass, on batches that are there."""
-    cfg = experiment(subject)
-    target, source = networks(subject, layout)
-    tr, ti = on(device, *batches(subject, layout, source))
-    method = kind(cfg.method, cfg.federation.bn_policy)
-    method.configure(target.to(device), source.to(device))
-    method.labels = torch.arange(subject.batch, device=device) % CLASSES
-    optimiser = method.optimiser()
-
-    def step() -> None:
-        optimiser.zero_grad()
-        with half_precision(target, precision == "bfloat16"):
-            torch.stack(list(method.step(tr, ti).values())).sum().backward()
-        optimiser.step(1e-3)
-
-    return step
-
-
-def bound(subject: Subject, layout: torch.memory_format, device: torch.device, precision: str) -> Step:
-    """Forward and backward of both batches and the optimiser."""
-    cfg = experiment(subject)
-    target, source = networks(subject, layout)
-    tr, ti = on(device, *batches(subject, layout, source))
-    method = Socket(cfg.method, cfg.federation.bn_policy)
-    method.configure(target.to(device), source.to(device))
-    optimiser = method.optimiser()
-    target.train()
-
-    def step() -> None:
-        optimiser.zero_grad()
-        with half_precision(target, precision == "bfloat16"):
-            (target(tr.x).mean() + target.features(ti.x).mean()).backward()
-        optimiser.step(1e-3)
-
-    return step
-
-
-def naive(subject: Subject, device: torch.device) -> Step:
-    """The first implementation's, float32 and NCHW."""
-    _, source = networks(subject, torch.contiguous_format)
-    tr, ti = on(device, *batches(subject, torch.contiguous_format, source))
-    labels = torch.arange(subject.batch, device=device) % CLASSES
-    whole = NaiveSocket([source.to(device)])
-    return lambda: whole.step(tr.x, labels, ti.x, [ti.source_features])
-
-
 def figures_on(device: torch.device, subject: Subject, rounds: int, tell: Tell) -> list[Figure]:
     """All ratios on one device."""
     arms: dict[str, Step] = {}
     for name in PRECISIONS:
         for layout, memory_format in FORMATS.items():
-            arms[f"bound, {name}, {layout}"] = bound(subject, memory_format, device, name)
-            arms[f"SOCKET, {name}, {layout}"] = product(subject, memory_format, device, name, Socket)
-            arms[f"hooks, {name}, {layout}"] = product(subject, memory_format, device, name, HookedSocket)
-    arms["first implementation"] = naive(subject, device)
+            half = name == "bfloat16"
+            arms[f"bound, {name}, {layout}"] = bound_step(subject, memory_format, half=half, device=device)
+            arms[f"SOCKET, {name}, {layout}"] = product_step(subject, memory_format, half=half, device=device)
+            hooks = product_step(subject, memory_format, HookedSocket, half=half, device=device)
+            arms[f"hooks, {name}, {layout}"] = hooks
+    arms["first implementation"] = naive_step(subject, device)
     taken = interleaved(arms, rounds, clock=lambda: clock(device), tell=tell)
     figures, nchw = [], "bound, float32, NCHW"
     for arm in arms:
@@ -138,7 +82,7 @@ def measure(run: Run) -> Part:
         return Part({}, [], [NOT_MEASURED])
     device, subject, rounds = torch.device("cuda"), TINY if run.quick else RESNET50, run.rounds(31, quick=3)
     figures = figures_on(device, subject, rounds, run.tell)
-    step = product(subject, torch.channels_last, device, "bfloat16", Socket)
+    step = product_step(subject, torch.channels_last, half=True, device=device)
     step()
     torch.cuda.reset_peak_memory_stats()
     step()

@@ -24,6 +24,7 @@ from socket_core.models import Model, Network, half_precision
 from socket_core.translators import Bridge
 
 Step = Callable[[], object]
+CPU = torch.device("cpu")
 HALF = "SOCKET, bfloat16, channels last"
 FORMATS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
 
@@ -63,16 +64,22 @@ class HookedSocket(Socket):
 
 
 def product_step(
-    subject: Subject, memory_format: torch.memory_format, kind: type[Socket] = Socket, *, half: bool = False
+    subject: Subject,
+    memory_format: torch.memory_format,
+    kind: type[Socket] = Socket,
+    *,
+    half: bool = False,
+    device: torch.device = CPU,
 ) -> Step:
     """The product's step on batches that are there: loss terms, backward, optimiser; ``half``: in bfloat16."""
     cfg = experiment(subject)
     target, source = networks(subject, memory_format)
+    tr, ti = on(device, *batches(subject, memory_format, source))
     method = kind(cfg.method, cfg.federation.bn_policy)
-    method.configure(target, source)
+    method.configure(target.to(device), source.to(device))
     method.check()
-    optimiser, (tr, ti) = method.optimiser(), batches(subject, memory_format, source)
-    method.labels = torch.arange(subject.batch) % CLASSES
+    method.labels = torch.arange(subject.batch, device=device) % CLASSES
+    optimiser = method.optimiser()
 
     def step() -> None:
         optimiser.zero_grad()
@@ -83,29 +90,38 @@ def product_step(
     return step
 
 
-def bound_step(subject: Subject, memory_format: torch.memory_format) -> Step:
+def bound_step(
+    subject: Subject, memory_format: torch.memory_format, *, half: bool = False, device: torch.device = CPU
+) -> Step:
     """Forward and backward of both batches, and the product's optimiser: nothing of the method."""
     cfg = experiment(subject)
     target, source = networks(subject, memory_format)
+    tr, ti = on(device, *batches(subject, memory_format, source))
     method = Socket(cfg.method, cfg.federation.bn_policy)
-    method.configure(target, source)
-    optimiser, (tr, ti) = method.optimiser(), batches(subject, memory_format, source)
+    method.configure(target.to(device), source.to(device))
+    optimiser = method.optimiser()
     target.train()
 
     def step() -> None:
         optimiser.zero_grad()
-        (target(tr.x).mean() + target.features(ti.x).mean()).backward()
+        with half_precision(target, half):
+            (target(tr.x).mean() + target.features(ti.x).mean()).backward()
         optimiser.step(1e-3)
 
     return step
 
 
-def naive_step(subject: Subject) -> Step:
+def naive_step(subject: Subject, device: torch.device = CPU) -> Step:
     """The first implementation's, on batches that are there."""
     _, source = networks(subject, torch.contiguous_format)
-    tr, ti = batches(subject, torch.contiguous_format, source)
-    naive, labels = NaiveSocket([source]), torch.arange(subject.batch) % CLASSES
+    tr, ti = on(device, *batches(subject, torch.contiguous_format, source))
+    naive, labels = NaiveSocket([source.to(device)]), torch.arange(subject.batch, device=device) % CLASSES
     return lambda: naive.step(tr.x, labels, ti.x, [ti.source_features])
+
+
+def on(device: torch.device, tr: TrBatch, ti: TiBatch) -> tuple[TrBatch, TiBatch]:
+    """Both batches on the device."""
+    return TrBatch(tr.x.to(device), tr.index.to(device)), TiBatch(ti.x.to(device), ti.source_features.to(device))
 
 
 @torch.no_grad()

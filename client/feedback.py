@@ -3,8 +3,8 @@
 Without it a small change that always rounds to 0 would never arrive (Seide et al., INTERSPEECH 2014; Karimireddy et
 al., ICML 2019). The residual stays at the site, by job and round: a round that is asked for again begins with the
 residual that it had before, and without DP sends the same. An update that the owner never counts takes along the
-residual that it carried: half a scale a value at most, beside the whole change that is lost with it. A round that a site
-trained in, and leaves out when it is done again, counts as trained.
+residual that it carried: half a scale a value at most, beside the whole change that is lost with it. A round that a
+site trained in, and leaves out when it is done again, counts as trained.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import Array
 from numpy.typing import NDArray
 
-from protos.codec import encode, sha256, size_of, specs_to_proto
+from protos.codec import encode, size_of, specs_to_proto
 from protos.wire_pb2 import Update
 from server.evaluation import is_due
 from server.job import Job, Step, request_for
@@ -93,7 +93,7 @@ def travel(experiment: Experiment) -> Travel:
         request = request_for(job, replace(state, round=round_), by="held" if held else brings)
         own = bn_specs if stage == "adapt" else ()
         down += federation.sites * size_of(request)
-        up += sum(_update(experiment, round_, specs[stage], own, i, count) for i, count in enumerate(sizes))
+        up += _updates(experiment, round_, specs[stage], own, sizes)
         if stage == "adapt" and METHODS[experiment.method.name].trains:
             held = is_due(experiment, round_, job.rounds)
             down += federation.sites * _bytes_brought(state, brings) * held  # to be tested with, and trained on
@@ -126,10 +126,10 @@ def source_network(experiment: Experiment) -> Model:
     return networks[0] if len(networks) == 1 else Ensemble(networks)
 
 
-def _update(
-    experiment: Experiment, round_: int, specs: tuple[Spec, ...], bn: tuple[Spec, ...], site: int, count: int
+def _updates(
+    experiment: Experiment, round_: int, specs: tuple[Spec, ...], bn: tuple[Spec, ...], counts: list[int]
 ) -> int:
-    """Bytes of what :func:`client.handlers.train_round` answers."""
+    """Bytes of what :func:`client.handlers.train_round` answers at all sites, which have so many images."""
     dtype = experiment.federation.update_dtype
     delta = pack(np.zeros(length(specs), np.float32), specs, dtype)
     arrays: dict[str, NDArray[np.generic]] = {"delta": delta.values}
@@ -137,15 +137,18 @@ def _update(
         arrays |= {name: np.zeros(length(bn), np.float32) for name in ("bn_mean", "bn_var")}
     answer = Update(
         experiment=experiment.name + NAME_ENDS,
-        site=site_name(site),
         round=round_,
         tensors=specs_to_proto(specs, dtype),
         batchnorm=specs_to_proto(bn),
-        examples=count if experiment.site_privacy is None else 1,
-        delta_sha256=sha256(delta.values),
+        delta_sha256=bytes(32),
         scales=delta.scales.tolist(),
     )
-    return size_of(encode(answer, arrays))
+    of_arrays = size_of(encode(answer, arrays)) - size_of(encode(answer))
+    total = 0
+    for site, count in enumerate(counts):
+        answer.site, answer.examples = site_name(site), count if experiment.site_privacy is None else 1
+        total += of_arrays + size_of(encode(answer))
+    return total
 
 
 def _images_of_sites(experiment: Experiment) -> list[int]:

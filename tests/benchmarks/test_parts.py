@@ -136,6 +136,8 @@ def test_goals_are_met_missed_or_not_measured() -> None:
     assert line.endswith("| 2 | 4 % [3.50, 4.50] (quick sizes) | 1.50 % [1, 2] | yes |")
     missed = markdown.goals({"parts": {"data": made(2.01)}})
     assert "| 2 | not measured | 2.01 % [1.51, 2.51] | no |" in missed
+    barely = markdown.goals({"parts": {"data": made(2.004)}})
+    assert "| 2 | not measured | 2.004 % [1.50, 2.50] | no |" in barely
     assert missed.count("| not measured | not measured | - |") == len(GOALS) - 1
     assert Goal("", 1.0, "", "", least=True).met(1.0)
     assert not Goal("", 1.0, "", "", least=True).met(0.99)
