@@ -26,6 +26,7 @@ from server import rounds
 from server.app import job_folder
 from server.checkpoint import Identity, load_newest
 from server.job import Job
+from server.journal import Journal
 from server.local_grid import LocalGrid
 from socket_core.config import load_experiment
 from socket_core.keys import create_keypair
@@ -76,6 +77,12 @@ def test_three_sites_over_tls_reach_the_parameters_of_the_run_in_process(plants:
     contexts = {node: plants.context(site, node) for node, site in enumerate(SITES, start=2)}
     inside = rounds.run(LocalGrid(app, contexts), Job(bench.experiment, bench.release, bench.release_folder, tmp_path))
     np.testing.assert_allclose(newest[0].parameters, inside.parameters, rtol=0, atol=1e-6)
+    deployed, simulated = (
+        [(record["bytes_up"], record["bytes_down"]) for record in Journal(path).read()]
+        for path in (home / "rounds.jsonl", tmp_path / "rounds.jsonl")
+    )
+    assert deployed == simulated
+    assert all(up > newest[0].parameters.nbytes for up, _ in deployed)
     logs = [*plants.owner.logs.iterdir(), *(plants.folder / "sites").glob("*/state/log/*")]
     assert len(logs) == 5
     for log in logs:

@@ -1,4 +1,4 @@
-"""``python -m tests.soak [--sites 8] [--rounds 50] [--seed 0]``: ``make soak``. An hour or more on two cores; not in CI.
+"""``python -m tests.soak [--sites 8] [--rounds 50] [--seed 0]``: ``make soak``. An hour or more on two cores.
 
 Every message starts a Python process with PyTorch at each site: a round of eight sites takes a minute or two of two
 cores. Ends with 1 if a round is missing, a site's books fail a check, or a process or socket is left over.
